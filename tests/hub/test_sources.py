@@ -1,0 +1,318 @@
+"""Fetching presets: each source, over real connections on this machine, and the ways in which it fails."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from music_zoo.errors import PresetError
+from music_zoo.hub import sources
+from music_zoo.hub.files import PRESET_FILES
+from music_zoo.hub.manifest import BundledSource, HubSource, UrlSource, update_manifest
+from music_zoo.hub.preset_files import read_preset
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = "model.safetensors"
+
+
+def same_files(folder: Path, other: Path) -> bool:
+    return all((folder / file).read_bytes() == (other / file).read_bytes() for file in PRESET_FILES)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [item.name for item in folder.rglob("*") if item.suffix == ".tmp"]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("MUSIC_ZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_bundled(preset, entry, monkeypatch):
+    monkeypatch.setattr(sources, "BUNDLED_PRESETS", preset.parent)
+    assert sources.fetch("tiny", entry) == preset
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda data: None, "missing"),
+        (lambda data: data[:-1], "incomplete or altered: expected 262 bytes, found 261"),
+        (lambda data: data[:-1] + b"\1", "altered: expected sha256"),
+    ],
+    ids=["missing", "truncated", "altered"],
+)
+def test_bundled_files_are_verified_too(preset, entry, monkeypatch, harm, message):
+    monkeypatch.setattr(sources, "BUNDLED_PRESETS", preset.parent)
+    path = preset / WEIGHTS
+    data = harm(path.read_bytes())
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(PresetError, match=rf"bundled in the package: .*{WEIGHTS} is {message}"):
+        sources.fetch("tiny", entry)
+
+
+def test_url_is_read_once_and_then_served_by_the_cache(server, preset, entry, cache):
+    entry = server.with_source(entry, UrlSource(server.address + "/files/"))
+    seen = []
+    folder = sources.fetch("tiny", entry, progress=lambda *step: seen.append(step))
+    assert cache in folder.parents and same_files(folder, preset)
+    assert read_preset(folder).config == read_preset(preset).config
+    assert server.requests == [f"GET /files/{name}" for name in PRESET_FILES]
+    assert seen[-1] == ("golden.safetensors", *[(preset / "golden.safetensors").stat().st_size] * 2)
+    server.faults = dict.fromkeys(PRESET_FILES, "404")
+    assert sources.fetch("tiny", entry) == folder
+    assert len(server.requests) == len(PRESET_FILES), "the second time needs no network"
+    assert not leftovers(cache)
+
+
+def test_a_slow_start_is_waited_for_and_silence_is_not(server, preset, entry, cache):
+    entry = server.with_source(entry, UrlSource(server.address))
+    server.faults = {"config.json": "slow"}
+    with pytest.raises(PresetError, match="config.json: .*timed out"):
+        sources.fetch("tiny", entry, timeout=0.05)
+    assert same_files(sources.fetch("tiny", entry, timeout=5.0), preset)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("404", "HTTP Error 404"),
+        ("wrong bytes", "is not the file expected: .*sha256"),
+        ("too long", "is not the file expected: .* bytes long instead of"),
+        ("too long, unannounced", "is not the file expected: longer than"),
+        ("cut", "broke off: expected .* bytes, .* came; try again"),
+        ("cut, unannounced", "broke off: expected .* bytes, .* came; try again"),
+        ("redirect to http", "redirected to an address that is not https"),
+    ],
+)
+def test_a_server_that_misbehaves(server, entry, cache, fault, message):
+    entry = server.with_source(entry, UrlSource(server.address))
+    server.faults = {WEIGHTS: fault}
+    with pytest.raises(PresetError, match=message) as caught:
+        sources.fetch("tiny", entry)
+    assert f"{server.address}/{WEIGHTS}" in str(caught.value)
+    assert not list(cache.rglob(WEIGHTS)) and not leftovers(cache), "nothing unverified stays"
+    server.faults = {}
+    sources.fetch("tiny", entry)
+
+
+def test_no_server_at_all(server, entry, cache):
+    with pytest.raises(PresetError, match=r"http://127.0.0.1:1/config.json: .*refused"):
+        sources.fetch("tiny", server.with_source(entry, UrlSource("http://127.0.0.1:1")))
+
+
+def test_sources_are_tried_in_order_and_all_failures_told(server, preset, entry, cache):
+    bad, good = UrlSource(server.address.replace("http", "https")), UrlSource(server.address)
+    folder = sources.fetch("tiny", server.with_source(entry, BundledSource(), bad, good))
+    assert same_files(folder, preset)
+    shutil.rmtree(cache)
+    server.faults = dict.fromkeys(PRESET_FILES, "404")
+    with pytest.raises(PresetError) as caught:
+        sources.fetch("tiny", server.with_source(entry, BundledSource(), bad, good))
+    first, *tried = str(caught.value).splitlines()
+    assert "no source of the preset 'tiny'" in first
+    assert len(tried) == 3 and "bundled" in tried[0] and "https://" in tried[1] and "404" in tried[2]
+
+
+def test_a_corrupted_cache_is_fetched_again_once(server, preset, entry, cache):
+    entry = server.with_source(entry, UrlSource(server.address))
+    folder = sources.fetch("tiny", entry)
+    (folder / WEIGHTS).write_bytes(b"rotten")
+    assert same_files(sources.fetch("tiny", entry), preset)
+    assert server.requests[len(PRESET_FILES) :] == [f"GET /{WEIGHTS}"]
+    (folder / WEIGHTS).write_bytes(b"rotten")
+    server.faults = {WEIGHTS: "wrong bytes"}
+    with pytest.raises(PresetError, match="is not the file expected"):
+        sources.fetch("tiny", entry)
+
+
+def test_a_file_in_the_place_of_the_cache(server, entry, cache):
+    cache.write_text("not a folder")
+    entry = server.with_source(entry, UrlSource(server.address))
+    with pytest.raises(PresetError, match=r"cannot be written: .*; set MUSIC_ZOO_CACHE to a folder"):
+        sources.fetch("tiny", entry)
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Drops root's right to write everywhere, for as long as it lasts; skips where that is not allowed."""
+    if os.geteuid() != 0:
+        yield
+        return
+    try:
+        os.seteuid(65534)
+    except OSError:
+        pytest.skip("root that may not become another user")
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_a_read_only_cache(server, preset, entry):
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path: its parents are closed to other users
+        cache = Path(name)
+        cache.chmod(0o555)
+        entry = server.with_source(entry, UrlSource(server.address))
+        with (
+            as_nobody(),
+            pytest.raises(PresetError, match="Permission denied; set MUSIC_ZOO_CACHE to a folder"),
+        ):
+            sources.fetch("tiny", entry, cache)
+        cache.chmod(0o755)
+        folder = sources.fetch("tiny", entry, cache)
+        for path in (folder, *folder.parents[:3]):
+            path.chmod(0o555)
+        server.faults = dict.fromkeys(PRESET_FILES, "404")
+        with as_nobody():
+            assert sources.fetch("tiny", entry, cache) == folder, "a complete cache need not be writable"
+        for path in (folder, *folder.parents[:3]):
+            path.chmod(0o755)
+
+
+def test_a_full_disk(server, entry, cache, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(PresetError, match="No space left on device; set MUSIC_ZOO_CACHE"):
+        sources.fetch("tiny", server.with_source(entry, UrlSource(server.address)))
+    assert not leftovers(cache)
+
+
+def test_many_at_once(server, preset, entry, cache):
+    entry = server.with_source(entry, UrlSource(server.address))
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(sources.fetch("tiny", entry))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and len(set(found)) == 1 and same_files(found[0], preset)
+    assert sorted(item.name for item in found[0].iterdir()) == sorted(PRESET_FILES)
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("MUSIC_ZOO_CACHE", "~/zoo")
+    assert sources.cache_folder() == Path.home() / "zoo"
+    monkeypatch.delenv("MUSIC_ZOO_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert sources.cache_folder() == tmp_path / "music_zoo"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert sources.cache_folder() == Path.home() / ".cache" / "music_zoo"
+
+
+HUB_CLIENT = """
+import json, sys
+from music_zoo.errors import PresetError
+from music_zoo.hub import manifest, sources
+
+answers = []
+for task in json.loads(sys.argv[1]):
+    try:
+        if "reference" in task:
+            snapshot = sources.fetch_hub_reference(task["reference"])
+            answers.append([str(snapshot.folder), str(snapshot.source)])
+        else:
+            answers.append([str(sources.fetch("tiny", manifest.read_manifest(task["manifest"])["tiny"]))])
+    except PresetError as error:
+        answers.append("PresetError: " + str(error))
+print(json.dumps(answers))
+"""
+
+
+def hub_client(server, home: Path, *tasks: dict, **settings: str) -> list:
+    """Runs tasks in a new process, for huggingface_hub reads its settings when it is imported."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+        "HF_ENDPOINT": server.address,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        **settings,
+    }
+    command = [sys.executable, "-c", HUB_CLIENT, json.dumps(tasks)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def hub_manifest(server, entry, tmp_path) -> dict:
+    path = tmp_path / "manifest.json"
+    update_manifest("tiny", server.with_source(entry, HubSource("org/tiny", COMMIT)), path)
+    return {"manifest": str(path)}
+
+
+def test_hub_at_a_pinned_revision(server, preset, hub_manifest, tmp_path):
+    home = tmp_path / "home"
+    ((folder,),) = hub_client(server, home, hub_manifest)
+    assert same_files(Path(folder), preset) and home in Path(folder).parents
+    assert any(request == f"GET /org/tiny/resolve/{COMMIT}/{WEIGHTS}" for request in server.requests)
+
+    (Path(folder) / WEIGHTS).resolve().write_bytes(b"rotten")
+    assert hub_client(server, home, hub_manifest) == [[folder]], "a corrupted cache is fetched again"
+    assert same_files(Path(folder), preset)
+
+    server.faults = dict.fromkeys(PRESET_FILES, "404")
+    assert hub_client(server, home, hub_manifest, HF_HUB_OFFLINE="1") == [[folder]]
+    (Path(folder) / WEIGHTS).resolve().write_bytes(b"rotten")
+    (rotten,) = hub_client(server, home, hub_manifest, HF_HUB_OFFLINE="1")
+    assert f"{WEIGHTS} is incomplete or altered" in rotten and "getting it once more did not help" in rotten
+    (offline,) = hub_client(server, tmp_path / "empty", hub_manifest, HF_HUB_OFFLINE="1")
+    assert f"hf://org/tiny@{COMMIT}: config.json of" in offline
+
+
+def test_hub_gives_wrong_bytes(server, hub_manifest, tmp_path):
+    server.faults = {WEIGHTS: "wrong bytes"}
+    (answer,) = hub_client(server, tmp_path / "home", hub_manifest)
+    assert f"{WEIGHTS} is altered: expected sha256" in answer
+
+
+def test_hub_cache_that_cannot_be_written(server, hub_manifest, tmp_path):
+    (tmp_path / "home").write_text("not a folder")
+    (answer,) = hub_client(server, tmp_path / "home", hub_manifest)
+    assert "Hugging Face's cache cannot be written" in answer and "set HF_HOME" in answer
+
+
+def test_hub_reference(server, preset, tmp_path):
+    home, task = tmp_path / "home", {"reference": "hf://org/tiny"}
+    pinned = f"hf://org/tiny@{COMMIT}"
+    answers = hub_client(server, home, task, {"reference": pinned}, {"reference": "hf://org/tiny@v1.0"})
+    assert [source for _, source in answers] == [pinned] * 3
+    assert read_preset(answers[0][0]).golden is not None
+    assert sum(WEIGHTS in request for request in server.requests if "GET" in request) == 1
+    assert hub_client(server, home, task, HF_HUB_OFFLINE="1") == answers[:1]
+
+
+def test_hub_reference_without_golden_tensors_or_weights(server, preset, tmp_path):
+    home, task = tmp_path / "home", {"reference": "hf://org/tiny@main"}
+    server.faults = {"golden.safetensors": "404"}
+    ((folder, _),) = hub_client(server, home, task)
+    assert read_preset(folder).golden is None
+    assert hub_client(server, home, task, HF_HUB_OFFLINE="1")[0][0] == folder
+    server.faults = {WEIGHTS: "404"}
+    (answer,) = hub_client(server, tmp_path / "other", task)
+    assert f"PresetError: {WEIGHTS} of hf://org/tiny@{COMMIT}" in answer and "404" in answer
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["org/tiny", "hf://tiny", "hf://org/tiny@", "hf://org/../tiny", "hf://org/tiny@a b", "hf://a/b/c"],
+)
+def test_malformed_references(reference):
+    with pytest.raises(PresetError, match="expected 'hf://org/name' or 'hf://org/name@revision'"):
+        sources.fetch_hub_reference(reference)
