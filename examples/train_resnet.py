@@ -1,0 +1,234 @@
+"""Train the ResNet presets from stored log-mels: the recipe behind `resnet-fma` and `resnet-gtzan`.
+
+    python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma --epochs 70
+    python examples/train_resnet.py --data gtzan-logmel --output runs/resnet-gtzan --epochs 150 --start runs/resnet-fma
+
+A folder holds log-mel images and the official split (see `music_zoo.datasets`). Training looks at the training split,
+the temperature is fitted on the validation split, the test split is not touched: `music-zoo evaluate` does that, once.
+A run that is interrupted goes on where it stopped when the same command is given again.
+
+Where the folder also has VGGish embeddings of the tracks (Hershey et al. 2017, arXiv:1609.09430), the network learns from
+them as well, as a student (Hinton et al. 2015, arXiv:1503.02531): it predicts the embedding, and half of its genre target
+is what a support vector machine on the embedding says of tracks that it was not trained on. Names of finer genres, where
+there are any, are a third target. None of this is needed to use the classifier.
+"""
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # the fastest for 2-D convolutions on a CPU
+
+import keras
+import numpy as np
+
+from music_zoo import Classifier, load
+from music_zoo.calibration import fit_temperature
+from music_zoo.datasets import LogMelDataset, open_dataset, dequantize
+from music_zoo.layers import FrontEnd
+from music_zoo.models import ResNet
+from music_zoo.models.resnet import CONFIGS
+
+MIN_TAG_TRACKS = 50  # a finer genre with fewer training tracks is no target
+
+
+def main() -> None:
+    """Train, calibrate, write a preset folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="log-mel folder of FMA-small or GTZAN")
+    parser.add_argument("--output", type=Path, required=True, help="where checkpoints and the preset go")
+    parser.add_argument("--start", help="preset whose backbone to start from")
+    parser.add_argument("--epochs", type=int, default=70)
+    parser.add_argument("--crop", type=int, default=64, help="frames of a training example")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--mixup", type=float, default=0.2, help="alpha of mixup (arXiv:1710.09412); 0 is none")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    keras.utils.set_random_seed(args.seed)
+    dataset = open_dataset(args.data)
+    classifier = new_classifier(dataset, args.output.name, args.start)
+    targets = training_targets(dataset, args.data)
+    trainer = training_model(classifier, targets, args, steps=len(targets["genre"]) // args.batch_size)
+    features, _, _ = dataset.split("train")
+    args.output.mkdir(parents=True, exist_ok=True)
+    batches = Batches(features, targets, args)
+    trainer.fit(
+        batches,
+        epochs=args.epochs,
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
+            ValidationScore(classifier, dataset),
+            keras.callbacks.CSVLogger(args.output / "log.csv", append=True),
+            keras.callbacks.BackupAndRestore(args.output / "backup"),
+        ],
+        verbose=2,
+    )
+    calibrate(classifier, dataset)
+    classifier.save_preset(args.output / "preset")
+    print(f"wrote {args.output / 'preset'}")
+
+
+def new_classifier(dataset: LogMelDataset, name: str, start: str | None) -> Classifier:
+    """An untrained classifier whose front end makes the data set's features from audio."""
+    classifier = Classifier(
+        FrontEnd.from_config(dataset.front_end),
+        ResNet(**CONFIGS["resnet-compact"]),
+        dataset.labels,
+        window=30.0,
+        pooling="mean_max",
+        dropout=0.2,
+        name=name,
+    )
+    if start:
+        classifier.set_tensors(load(start).tensors(), parts=["backbone"])
+    return classifier
+
+
+def training_targets(dataset: LogMelDataset, folder: Path) -> dict[str, np.ndarray]:
+    """Everything that the network learns to predict of each training track, by name of the output."""
+    _, genre, ids = dataset.split("train")
+    targets = {"genre": np.eye(len(dataset.labels), dtype=np.float32)[genre]}
+    if (folder / "vggish.npz").exists():
+        with np.load(folder / "vggish.npz") as stored:
+            rows = {track: row for row, track in enumerate(stored["track_id"].astype(str))}
+            embedding = stored["embedding"][[rows[track] for track in ids]].astype(np.float32)
+        embedding = (embedding - embedding.mean(axis=0)) / (embedding.std(axis=0) + 1e-6)
+        targets["genre"] = (targets["genre"] + teacher(embedding, genre)) / 2
+        targets["vggish"] = embedding
+    finer = [set(names) for names, split in zip(dataset.tags, dataset.splits, strict=True) if split == "train"]
+    counts = Counter(name for names in finer for name in names)
+    if len(counts) > len(dataset.labels):
+        common = sorted(name for name, count in counts.items() if count >= MIN_TAG_TRACKS)
+        targets["tags"] = np.array([[name in names for name in common] for names in finer], np.float32)
+    return targets
+
+
+def teacher(embedding: np.ndarray, genre: np.ndarray) -> np.ndarray:
+    """Genre probabilities `(tracks, genres)` of each track, from machines that were trained on other tracks."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.svm import SVC
+
+    margins = cross_val_predict(SVC(C=2), embedding, genre, cv=10, method="decision_function")
+    return LogisticRegression(max_iter=2000).fit(margins, genre).predict_proba(margins).astype(np.float32)
+
+
+def training_model(classifier: Classifier, targets: dict, args: argparse.Namespace, steps: int) -> keras.Model:
+    """The classifier's network with an output for each target, compiled."""
+    embedding = classifier.view("features", "embedding")
+    dropped = keras.layers.Dropout(classifier.dropout)(embedding.output)
+    outputs = {name: keras.layers.Dense(values.shape[1], name=name)(dropped) for name, values in targets.items()}
+    outputs["genre"] = classifier.head(dropped)
+    losses = {
+        "genre": keras.losses.CategoricalCrossentropy(from_logits=True),
+        "vggish": keras.losses.MeanSquaredError(),
+        "tags": keras.losses.BinaryCrossentropy(from_logits=True),
+    }
+    weights = {"genre": 2.0, "vggish": 1.0, "tags": 10.0}
+    total = steps * args.epochs
+    schedule = keras.optimizers.schedules.CosineDecay(
+        args.learning_rate / 20,
+        total - 2 * steps,
+        alpha=0.002,
+        warmup_target=args.learning_rate,
+        warmup_steps=2 * steps,
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=args.weight_decay, clipnorm=2.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model = keras.Model(embedding.input, outputs)
+    model.compile(
+        optimizer,
+        loss={name: losses[name] for name in outputs},
+        loss_weights={name: weights[name] for name in outputs},
+        jit_compile=keras.config.backend() == "jax",
+    )
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    """Random crops of the training images, equalised, mixed and masked.
+
+    Each batch depends on the seed, the epoch and its number alone, so that a resumed run sees what an uninterrupted one sees.
+    In the last eighth of the epochs nothing is mixed or masked, and the batch statistics become those of real music.
+    """
+
+    def __init__(self, features: np.ndarray, targets: dict[str, np.ndarray], args: argparse.Namespace):
+        super().__init__()
+        self.features, self.targets, self.args = features, targets, args
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.features) // self.args.batch_size
+
+    def __getitem__(self, index: int):
+        args = self.args
+        order = np.random.default_rng((args.seed, self.epoch)).permutation(len(self.features))
+        rows = order[index * args.batch_size : (index + 1) * args.batch_size]
+        rng = np.random.default_rng((args.seed, self.epoch, index))
+        starts = rng.integers(0, self.features.shape[2] - args.crop + 1, len(rows))
+        images = np.stack([self.features[r, :, s : s + args.crop] for r, s in zip(rows, starts, strict=True)])
+        images = equalize(dequantize(images), rng)
+        targets = {name: values[rows] for name, values in self.targets.items()}
+        if self.epoch < args.epochs * 7 // 8:
+            if args.mixup:
+                share = rng.beta(args.mixup, args.mixup, (len(rows), 1)).astype(np.float32)
+                share, partner = np.maximum(share, 1 - share), rng.permutation(len(rows))
+                images = share[..., None] * images + (1 - share[..., None]) * images[partner]
+                targets = {name: share * v + (1 - share) * v[partner] for name, v in targets.items()}
+            mask(images, rng)
+        return images, targets
+
+
+def equalize(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another loudness range and a smooth random tone control for each `(images, n_mels, frames)`."""
+    points = rng.normal(0, 0.04, (len(images), 6))
+    at = np.linspace(0, points.shape[1] - 1, images.shape[1])
+    curves = np.stack([np.interp(at, np.arange(points.shape[1]), p) for p in points])
+    gains = 1 + rng.normal(0, 0.08, (len(images), 1, 1))
+    return ((images + curves[..., None]) * gains).astype(np.float32)
+
+
+def mask(images: np.ndarray, rng: np.random.Generator) -> None:
+    """Blank two stretches of bands and two of frames in each image, in place (SpecAugment, arXiv:1904.08779)."""
+    for image in images:
+        blank = image.mean()
+        for axis, longest in ((0, 16), (0, 16), (1, 8), (1, 8)):
+            width = rng.integers(0, longest + 1)
+            start = rng.integers(0, image.shape[axis] - width + 1)
+            image.swapaxes(0, axis)[start : start + width] = blank
+
+
+class ValidationScore(keras.callbacks.Callback):
+    """Log accuracy on whole validation tracks every fifth epoch."""
+
+    def __init__(self, classifier: Classifier, dataset: LogMelDataset):
+        super().__init__()
+        self.classifier, self.dataset = classifier, dataset
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Score, and add the result to the logs."""
+        last = epoch + 1 == self.params["epochs"]
+        if epoch % 5 == 4 or last:
+            features, genre, _ = self.dataset.split("validation")
+            scores = self.classifier.features_model.predict(dequantize(features), batch_size=64, verbose=0)
+            logs["val_accuracy"] = float(np.mean(scores.argmax(axis=1) == genre))
+            logs["val_nll"] = float(-np.mean(np.log(scores[np.arange(len(genre)), genre] + 1e-9)))
+        else:
+            logs["val_accuracy"] = logs["val_nll"] = float("nan")
+
+
+def calibrate(classifier: Classifier, dataset: LogMelDataset) -> None:
+    """Fit the temperature on the validation split."""
+    features, genre, _ = dataset.split("validation")
+    logits = classifier.view("features", "logits").predict(dequantize(features), batch_size=64, verbose=0)
+    temperature = fit_temperature(logits, genre)
+    classifier.calibrator.temperature.assign(temperature)
+    print(f"temperature {temperature:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Which Keras backend to use: the user's choice if there is one, else an installed one, else a clear error."""
+
+import json
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from music_zoo.errors import BackendMissingError
+
+#: In the order in which an installed backend is chosen, where the user chose none.
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def choose_backend() -> None:
+    """Set `KERAS_BACKEND` to an installed backend, unless the user or an imported Keras has settled it.
+
+    Keras writes `~/.keras/keras.json` on its first import, with TensorFlow in it whether or not that is installed.
+    So the file counts only where it names an installed backend.
+    """
+    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules:
+        return
+    candidates = [_configured_backend(), *BACKENDS]
+    installed = next((name for name in candidates if name in BACKENDS and find_spec(name)), None)
+    if installed:
+        os.environ["KERAS_BACKEND"] = installed
+
+
+def require_backend() -> None:
+    """Raise unless the backend that Keras will use is installed.
+
+    Raises:
+        BackendMissingError: No backend is installed, or not the one that `KERAS_BACKEND` names.
+    """
+    if "keras" in sys.modules:
+        return
+    name = os.environ.get("KERAS_BACKEND")
+    if name is None:
+        raise BackendMissingError(
+            "music_zoo needs TensorFlow, JAX or PyTorch, and none is installed. Install one of them: "
+            + ", ".join(f'pip install "music-zoo[{extra}]"' for extra in BACKENDS)
+            + "."
+        )
+    if name not in BACKENDS:
+        raise BackendMissingError(
+            f"KERAS_BACKEND is {name!r}; music_zoo runs on one of {', '.join(BACKENDS)}. Set it to one of them, or unset it."
+        )
+    if find_spec(name) is None:
+        raise BackendMissingError(
+            f'KERAS_BACKEND is {name!r}, which is not installed. Install it (pip install "music-zoo[{name}]") '
+            "or unset the variable to use an installed one."
+        )
+
+
+def _configured_backend() -> str | None:
+    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    try:
+        return json.loads((keras_home / "keras.json").read_text()).get("backend")
+    except (OSError, ValueError, AttributeError):
+        return None

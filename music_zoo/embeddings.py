@@ -1,0 +1,90 @@
+"""Embeddings on disk: a row per file or window, as `.npy` with a table beside it, or as `.parquet`."""
+
+import csv
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from music_zoo.errors import MusicZooError
+from music_zoo.inference import Inference
+
+SUFFIXES = (".npy", ".parquet")
+
+
+class Row(NamedTuple):
+    """One embedding `(embedding_dim,)` and the stretch of audio, in seconds, that it stands for."""
+
+    source: str
+    start: float
+    end: float
+    embedding: np.ndarray
+
+
+def rows_of(result: Inference, windows: bool) -> list[Row]:
+    """Return a row per window, or one row with the mean over all windows."""
+    if windows:
+        return [
+            Row(result.source, float(start), float(end), embedding)
+            for (start, end), embedding in zip(result.times, result.outputs, strict=True)
+        ]
+    return [Row(result.source, 0.0, result.duration, result.outputs.mean(axis=0))]
+
+
+def check_path(path: Path) -> None:
+    """Raise before hours of work, not after, if `write` could not write.
+
+    Raises:
+        MusicZooError: Another suffix than those of `SUFFIXES`, or `.parquet` without pyarrow.
+    """
+    if path.suffix not in SUFFIXES:
+        raise MusicZooError(f"{path}: embeddings are written to a name that ends in {' or '.join(SUFFIXES)}.")
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise MusicZooError('.parquet needs pyarrow: pip install "music-zoo[parquet]"') from error
+
+
+def write(path: Path, rows: list[Row]) -> list[Path]:
+    """Write all rows, each file under a temporary name first.
+
+    Returns:
+        What was written: a `.parquet` with the columns source, start, end and embedding; or a `.npy` with the
+        embeddings, float32 `(rows, embedding_dim)`, and a `.csv` with source, start and end of each.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        return [_replace(path, lambda part: _write_parquet(part, rows))]
+
+    def write_table(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([Row._fields[:3], *(row[:3] for row in rows)])
+
+    def write_array(part: Path) -> None:
+        with part.open("wb") as stream:
+            np.save(stream, np.stack([row.embedding for row in rows]))
+
+    return [_replace(path.with_suffix(".csv"), write_table), _replace(path, write_array)]
+
+
+def _write_parquet(path: Path, rows: list[Row]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    source, start, end, embedding = zip(*rows, strict=True)
+    values = pyarrow.array(np.concatenate(embedding))
+    vectors = pyarrow.FixedSizeListArray.from_arrays(values, len(embedding[0]))
+    columns = {"source": source, "start": start, "end": end, "embedding": vectors}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+def _replace(path: Path, write_to) -> Path:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write_to(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,67 @@
+"""Golden tensors: an input and what a preset made of it, to check every backend, export and download against."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from music_zoo.errors import PresetError
+
+if TYPE_CHECKING:
+    from music_zoo.classifier import Classifier
+
+SECONDS = 2.0
+
+
+def golden_waveform(sample_rate: int) -> np.ndarray:
+    """Return two seconds of test sound as 16-bit samples: a rising and a falling sweep, clicks, noise.
+
+    Args:
+        sample_rate: In Hz.
+    """
+    t = np.arange(round(SECONDS * sample_rate)) / sample_rate
+    octaves = np.log2(0.4 * sample_rate / 50.0)
+    phase = 50.0 * SECONDS / (octaves * np.log(2)) * 2 ** (octaves * t / SECONDS)
+    sweep = np.sin(2 * np.pi * phase)
+    clicks = np.zeros_like(t)
+    clicks[:: sample_rate // 4] = 1.0
+    noise = np.random.default_rng(0).standard_normal(len(t))
+    sound = 0.3 * sweep * (1 - t / SECONDS) + 0.3 * sweep[::-1] * t / SECONDS + 0.3 * clicks + 0.02 * noise
+    return np.round(32767 * np.clip(sound, -1, 1)).astype(np.int16)
+
+
+def make_golden(classifier: "Classifier") -> dict[str, np.ndarray]:
+    """Return `waveform` (int16) and the `embedding` `(1, embedding_dim)` and `probabilities` `(1, num_classes)` of it."""
+    waveform = golden_waveform(classifier.sample_rate)
+    return {"waveform": waveform, **_outputs(classifier, waveform)}
+
+
+def check_golden(classifier: "Classifier", golden: Mapping[str, np.ndarray], tolerance: float = 1e-4) -> None:
+    """Check that a classifier still makes of the golden input what it once made.
+
+    Args:
+        classifier: On any backend.
+        golden: As from `make_golden`.
+        tolerance: Largest absolute difference of a probability, and of an embedding relative to its largest value.
+
+    Raises:
+        PresetError: It does not; the message says by how much.
+    """
+    for name, got in _outputs(classifier, golden["waveform"]).items():
+        expected = golden[name]
+        scale = max(1.0, float(np.abs(expected).max()))
+        difference = float(np.abs(got - expected).max()) / scale if got.shape == expected.shape else np.inf
+        if not difference <= tolerance:
+            raise PresetError(
+                f"{classifier.name}: the {name} of the golden input differs by {difference:.2g} from the stored one "
+                f"(expected at most {tolerance:g}). The weights or the front end are not those of this preset."
+            )
+
+
+def _outputs(classifier: "Classifier", waveform: np.ndarray) -> dict[str, np.ndarray]:
+    samples = waveform.astype(np.float32) / 32768
+    window = np.resize(samples, (1, classifier.window_samples))  # repeats, as `classify` does with short audio
+    return {
+        name: np.asarray(classifier.view("waveform", name).predict(window, verbose=0))
+        for name in ("embedding", "probabilities")
+    }

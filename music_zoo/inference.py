@@ -1,0 +1,223 @@
+"""Files of any length and number through a model in bounded memory: decoded ahead in threads, batched across files."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+
+import numpy as np
+
+from music_zoo.audio import from_array, is_constant, probe, resample, split, stream
+from music_zoo.errors import AudioError, MusicZooError
+
+#: Samples in one batch: three windows of 30 s at 44.1 kHz. Larger batches are no faster on a CPU and cost memory.
+BATCH_SAMPLES = 4_000_000
+#: Files decoded at the same time.
+WORKERS = 2
+#: Audio shorter than this, in seconds, is refused: no repetition makes music of a click.
+MIN_SECONDS = 0.1
+
+
+@dataclass
+class Inference:
+    """What a model made of one piece of audio.
+
+    Attributes:
+        source: The file, or `"array"`.
+        outputs: One row per window, `(windows, ...)`.
+        times: Start and end of each window in seconds, `(windows, 2)`.
+        duration: In seconds.
+        notes: What a reader should know before trusting the outputs.
+    """
+
+    source: str
+    outputs: np.ndarray
+    times: np.ndarray
+    duration: float
+    notes: tuple[str, ...]
+
+
+def infer(
+    model,
+    audios: Iterable,
+    *,
+    sample_rate: int,
+    window: int,
+    hop: int,
+    allow_truncated: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[Inference | MusicZooError]:
+    """Run a model over all windows of all audio.
+
+    Args:
+        model: A `keras.Model` from windows `(batch, window)` to `(batch, ...)`.
+        audios: Files, or pairs of an array (`(samples,)` or `(channels, samples)`) and its sample rate in Hz.
+        sample_rate: That the model expects, in Hz.
+        window: Length of a window in samples.
+        hop: Samples from the start of one window to that of the next.
+        allow_truncated: Take what can be decoded of a file that ends before its header says.
+        progress: Called with the seconds of audio that have newly gone through the model.
+
+    Yields:
+        For each input, in order, its result or, where it cannot be used, the error.
+    """
+    batch_size = max(1, BATCH_SAMPLES // window)
+    stop = threading.Event()
+
+    def open_feed(audio) -> _Feed:
+        feed = _Feed(audio, batch_size, stop)
+        workers.submit(feed.fill, sample_rate, window, hop, allow_truncated)
+        return feed
+
+    waiting: deque[_Item] = deque()
+    batch: list[tuple[_Item, np.ndarray]] = []
+
+    def run_batch() -> None:
+        if not batch:
+            return
+        outputs = _predict(model, [samples for _, samples in batch], batch_size)
+        for (item, _), output in zip(batch, outputs, strict=True):
+            item.outputs.append(output)
+        batch.clear()
+        if progress:
+            progress(len(outputs) * hop / sample_rate)
+
+    def finished() -> Iterator[Inference | MusicZooError]:
+        while waiting and waiting[0].is_complete:
+            yield waiting.popleft().result(sample_rate)
+
+    workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="decode")
+    try:
+        todo = iter(audios)
+        feeds = deque(open_feed(audio) for audio, _ in zip(todo, range(WORKERS), strict=False))
+        while feeds:
+            item = _Item(feeds[0])
+            waiting.append(item)
+            for samples in item.read():
+                batch.append((item, samples))
+                if len(batch) == batch_size:
+                    run_batch()
+                    yield from finished()
+            feeds.popleft()
+            feeds.extend(open_feed(audio) for audio, _ in zip(todo, range(1), strict=False))
+            yield from finished()
+        run_batch()
+        yield from finished()
+    finally:
+        stop.set()
+        workers.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class _End:
+    """The last thing in a feed: how much audio there was, or why it ended early."""
+
+    samples: int = 0
+    notes: tuple[str, ...] = ()
+    error: BaseException | None = None
+
+
+class _Feed:
+    """The windows of one piece of audio, decoded by a worker into a short queue."""
+
+    def __init__(self, audio, length: int, stop: threading.Event):
+        self.audio = audio
+        self.source = "array" if isinstance(audio, tuple) else fspath(audio)
+        self.queue: queue.Queue = queue.Queue(maxsize=length)
+        self._stop = stop
+
+    def fill(self, sample_rate: int, window: int, hop: int, allow_truncated: bool) -> None:
+        end = _End()
+        constant = True
+
+        def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            for block in blocks:
+                end.samples += len(block)
+                yield block
+            if end.samples < MIN_SECONDS * sample_rate:
+                raise AudioError(
+                    f"{self.source}: {end.samples / sample_rate:.4f} s of audio are too short to classify; expected at "
+                    f"least {MIN_SECONDS} s."
+                )
+
+        try:
+            blocks, own_rate = _open(self.audio, sample_rate, allow_truncated)
+            for piece in split(counted(blocks), window, hop):
+                constant = constant and is_constant(piece.samples)
+                self._put(piece)
+            end.notes = _notes(constant, own_rate, sample_rate)
+        except BaseException as error:  # handed to the reader, which raises what is no fault of the audio
+            end.error = error
+        self._put(end)
+
+    def _put(self, entry) -> None:
+        while not self._stop.is_set():
+            try:
+                return self.queue.put(entry, timeout=0.2)
+            except queue.Full:
+                continue
+
+
+@dataclass
+class _Item:
+    """One piece of audio on its way through the model."""
+
+    feed: _Feed
+    bounds: list[tuple[int, int]] = field(default_factory=list)
+    outputs: list[np.ndarray] = field(default_factory=list)
+    end: _End | None = None
+
+    def read(self) -> Iterator[np.ndarray]:
+        while not isinstance(entry := self.feed.queue.get(), _End):
+            self.bounds.append((entry.start, entry.stop))
+            yield entry.samples
+        if entry.error is not None and not isinstance(entry.error, MusicZooError):
+            raise entry.error
+        self.end = entry
+
+    @property
+    def is_complete(self) -> bool:
+        return self.end is not None and (self.end.error is not None or len(self.outputs) == len(self.bounds))
+
+    def result(self, sample_rate: int) -> Inference | MusicZooError:
+        if self.end.error is not None:
+            return self.end.error
+        return Inference(
+            source=self.feed.source,
+            outputs=np.stack(self.outputs),
+            times=np.array(self.bounds) / sample_rate,
+            duration=self.end.samples / sample_rate,
+            notes=self.end.notes,
+        )
+
+
+def _open(audio, sample_rate: int, allow_truncated: bool) -> tuple[Iterable[np.ndarray], int]:
+    """Return blocks at `sample_rate` and the audio's own rate."""
+    if isinstance(audio, tuple):
+        samples, own_rate = audio
+        return [resample(from_array(samples, own_rate), own_rate, sample_rate)], own_rate
+    own_rate = probe(audio).sample_rate
+    return stream(audio, sample_rate, allow_truncated=allow_truncated), own_rate
+
+
+def _notes(constant: bool, own_rate: int, sample_rate: int) -> tuple[str, ...]:
+    notes = []
+    if constant:
+        notes.append("the audio is silent or constant: the probabilities say nothing about it.")
+    if own_rate < sample_rate / 2:
+        notes.append(
+            f"recorded at {own_rate} Hz, so nothing above {own_rate / 2:.0f} Hz is left of what a classifier for "
+            f"{sample_rate} Hz listens to: expect worse probabilities."
+        )
+    return tuple(notes)
+
+
+def _predict(model, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
+    """Run one batch, filled up to a power of two so that few shapes are ever compiled."""
+    size = min(batch_size, 1 << (len(windows) - 1).bit_length())
+    batch = np.zeros((size, len(windows[0])), np.float32)
+    batch[: len(windows)] = windows
+    return np.asarray(model.predict_on_batch(batch))[: len(windows)]

@@ -1,0 +1,72 @@
+"""Pictures that several parts draw in one style. Matplotlib is imported when a picture is drawn, not before."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def save_figure(figure, path: Path) -> Path:
+    """Write a figure under a temporary name, then rename, so that no half-written picture is left behind.
+
+    Raises:
+        ValueError: Matplotlib knows no format with the path's suffix.
+    """
+    formats = figure.canvas.get_supported_filetypes()
+    suffix = path.suffix.lower().lstrip(".")
+    if suffix not in formats:
+        raise ValueError(
+            f"{path}: a picture's name must end in one of {', '.join('.' + f for f in sorted(formats))}."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        figure.savefig(temporary, format=suffix, dpi=150)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def plot_taggram(prediction, path: Path, n: int) -> Path:
+    """Draw probabilities over time, see `music_zoo.Prediction.plot`."""
+    from matplotlib.figure import Figure
+
+    labels = [label for label, _ in prediction.top(n)]
+    columns = [prediction.labels.index(label) for label in labels]
+    edges, values = _timeline(prediction.times, prediction.taggram[:, columns])
+
+    figure = Figure(figsize=(9, 1.4 + 0.34 * len(labels)), layout="constrained")
+    over_time, overall = figure.subplots(1, 2, sharey=True, width_ratios=(5, 1))
+    mesh = over_time.pcolormesh(
+        edges, np.arange(len(labels) + 1) - 0.5, values.T, cmap="magma", vmin=0, vmax=1, rasterized=True
+    )
+    over_time.set_yticks(range(len(labels)), labels)
+    over_time.invert_yaxis()
+    over_time.set_xlabel("time (s)")
+    over_time.set_title(Path(prediction.source).name, loc="left", fontsize="medium")
+    overall.barh(range(len(labels)), prediction.probabilities[columns], color="#b5367a")
+    overall.set_xlim(0, 1)
+    overall.set_xlabel("mean")
+    overall.tick_params(left=False)
+    for side in ("top", "right"):
+        overall.spines[side].set_visible(False)
+    figure.colorbar(mesh, ax=(over_time, overall), label="probability", pad=0.01)
+    return save_figure(figure, path)
+
+
+def _timeline(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the windows that cover each stretch of time, so that overlapping windows draw as one picture.
+
+    Args:
+        times: Start and end of each window in seconds, `(windows, 2)`.
+        values: `(windows, labels)`.
+
+    Returns:
+        Edges `(stretches + 1,)` in seconds and means `(stretches, labels)`.
+    """
+    edges = np.unique(times)
+    middles = (edges[:-1] + edges[1:]) / 2
+    covers = (times[:, :1] <= middles) & (middles < times[:, 1:])  # (windows, stretches)
+    covers = covers / np.maximum(covers.sum(axis=0), 1)
+    return edges, covers.T @ values

@@ -1,0 +1,105 @@
+"""A name to a classifier: `load`, `list_models`, `describe`. Keras is imported when something is loaded, not before."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from music_zoo.backend import require_backend
+from music_zoo.errors import UnknownPresetError
+from music_zoo.hub.manifest import PresetEntry, read_manifest
+
+if TYPE_CHECKING:
+    from music_zoo.classifier import Classifier
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the presets that match a pattern such as `"*swin*"`, in the manifest's order."""
+    return [name for name in read_manifest() if fnmatchcase(name, pattern)]
+
+
+def describe(name: str) -> PresetEntry:
+    """Return what the manifest says of a preset: labels, training data, licence, measured results.
+
+    Raises:
+        UnknownPresetError: No preset has this name; the message gives the nearest names.
+    """
+    manifest = read_manifest()
+    if name not in manifest:
+        raise _unknown(name, list(manifest))
+    return manifest[name]
+
+
+def load(
+    name: str | PathLike,
+    *,
+    labels: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    task: str | None = None,
+    cache_dir: str | PathLike | None = None,
+) -> "Classifier":
+    """Load a pretrained classifier.
+
+    Args:
+        name: A preset's name (`list_models()` has them all), a preset folder (as `Classifier.save_preset`
+            writes it), or a Hub repository, `hf://organisation/repository@revision`.
+        labels: Names of your own classes: the backbone keeps its weights, the head is new and untrained.
+        num_classes: The same, for classes without names.
+        task: `"single_label"` or `"multi_label"`, for a new head; that of the preset if None.
+        cache_dir: Where downloads are kept; `MUSIC_ZOO_CACHE` or the user's cache folder if None.
+
+    Returns:
+        A `keras.Model` from windows of waveform to probabilities, with `classify` and `embed` for files.
+
+    Raises:
+        BackendMissingError: Neither TensorFlow, JAX nor PyTorch is installed.
+        UnknownPresetError: The name stands for nothing; the message gives the nearest names.
+        PresetError: The files are missing, altered or incomplete, or could not be fetched.
+        ValueError: `labels`, `num_classes` and `task` contradict each other.
+    """
+    labels = _own_labels(labels, num_classes, task)
+    require_backend()
+    from music_zoo.classifier import Classifier
+    from music_zoo.hub.preset_files import read_preset
+
+    folder = _locate(name, cache_dir)
+    return Classifier.from_preset_files(read_preset(folder), labels=labels, task=task)
+
+
+def _locate(name: str | PathLike, cache_dir: str | PathLike | None) -> Path:
+    """Return the folder that holds the preset's verified files, downloaded if need be."""
+    from music_zoo.hub.sources import fetch, fetch_hub_reference
+
+    manifest = read_manifest()
+    if name in manifest:
+        return fetch(name, manifest[name], cache_dir=cache_dir)
+    if str(name).startswith("hf://"):
+        return fetch_hub_reference(str(name), cache_dir=cache_dir).folder
+    if Path(name).is_dir():
+        return Path(name)
+    raise _unknown(str(name), list(manifest))
+
+
+def _own_labels(labels, num_classes: int | None, task: str | None) -> tuple[str, ...] | None:
+    if isinstance(labels, str):
+        raise ValueError(f"`labels` must be a list of names, got the string {labels!r}.")
+    if labels is None and num_classes is None:
+        if task is not None:
+            raise ValueError("`task` belongs to a new head: give `labels` or `num_classes` with it.")
+        return None
+    if labels is None:
+        return tuple(f"class_{i}" for i in range(num_classes))
+    if num_classes is not None and num_classes != len(labels):
+        raise ValueError(f"`num_classes` is {num_classes}, but there are {len(labels)} `labels`.")
+    return tuple(labels)
+
+
+def _unknown(name: str, known: list[str]) -> UnknownPresetError:
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return UnknownPresetError(
+        f"{name!r} is no preset, no folder and no Hub repository (hf://organisation/repository). {hint}"
+        f"`music-zoo models` lists all {len(known)} presets."
+    )
