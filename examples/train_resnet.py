@@ -1,6 +1,6 @@
 """Train the ResNet presets from stored log-mels: the recipe behind `resnet-fma` and `resnet-gtzan`.
 
-    python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma --epochs 70
+    python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma
     python examples/train_resnet.py --data gtzan-logmel --output runs/resnet-gtzan --epochs 150 --start runs/resnet-fma
 
 A folder holds log-mel images and the official split (see `music_zoo.datasets`). Training looks at the training split,
@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="log-mel folder of FMA-small or GTZAN")
     parser.add_argument("--output", type=Path, required=True, help="where checkpoints and the preset go")
     parser.add_argument("--start", help="preset whose backbone to start from")
-    parser.add_argument("--epochs", type=int, default=70)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--crop", type=int, default=64, help="frames of a training example")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--mixup", type=float, default=0.2, help="alpha of mixup (arXiv:1710.09412); 0 is none")
+    parser.add_argument("--mixup", type=float, default=0.4, help="alpha of mixup (arXiv:1710.09412); 0 is none")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -52,13 +52,14 @@ def main() -> None:
     dataset = open_dataset(args.data)
     classifier = new_classifier(dataset, args.output.name, args.start)
     targets = training_targets(dataset, args.data)
-    trainer = training_model(classifier, targets, args, steps=len(targets["genre"]) // args.batch_size)
+    trainer = training_model(classifier, targets, args)
     features, _, _ = dataset.split("train")
     args.output.mkdir(parents=True, exist_ok=True)
     batches = Batches(features, targets, args)
     trainer.fit(
         batches,
         epochs=args.epochs,
+        shuffle=False,  # `Batches` shuffles
         callbacks=[
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
             ValidationScore(classifier, dataset),
@@ -79,7 +80,6 @@ def new_classifier(dataset: LogMelDataset, name: str, start: str | None) -> Clas
         ResNet(**CONFIGS["resnet-compact"]),
         dataset.labels,
         window=30.0,
-        pooling="mean_max",
         dropout=0.2,
         name=name,
     )
@@ -117,7 +117,7 @@ def teacher(embedding: np.ndarray, genre: np.ndarray) -> np.ndarray:
     return LogisticRegression(max_iter=2000).fit(margins, genre).predict_proba(margins).astype(np.float32)
 
 
-def training_model(classifier: Classifier, targets: dict, args: argparse.Namespace, steps: int) -> keras.Model:
+def training_model(classifier: Classifier, targets: dict, args: argparse.Namespace) -> keras.Model:
     """The classifier's network with an output for each target, compiled."""
     embedding = classifier.view("features", "embedding")
     dropped = keras.layers.Dropout(classifier.dropout)(embedding.output)
@@ -129,6 +129,7 @@ def training_model(classifier: Classifier, targets: dict, args: argparse.Namespa
         "tags": keras.losses.BinaryCrossentropy(from_logits=True),
     }
     weights = {"genre": 2.0, "vggish": 1.0, "tags": 10.0}
+    steps = len(targets["genre"]) // args.batch_size
     total = steps * args.epochs
     schedule = keras.optimizers.schedules.CosineDecay(
         args.learning_rate / 20,

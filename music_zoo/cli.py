@@ -177,7 +177,7 @@ def evaluate(
 
 
 def _audio_files(paths: list[Path]) -> list[Path]:
-    from music_zoo.audio import find_audio
+    from music_zoo.audio.find import find_audio
 
     files = [file for path in paths for file in find_audio(path)]
     return list(dict.fromkeys(files))

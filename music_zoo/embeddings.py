@@ -1,13 +1,13 @@
 """Embeddings on disk: a row per file or window, as `.npy` with a table beside it, or as `.parquet`."""
 
 import csv
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from music_zoo.errors import MusicZooError
+from music_zoo.files import replacing
 from music_zoo.inference import Inference
 
 SUFFIXES = (".npy", ".parquet")
@@ -48,25 +48,22 @@ def check_path(path: Path) -> None:
 
 
 def write(path: Path, rows: list[Row]) -> list[Path]:
-    """Write all rows, each file under a temporary name first.
+    """Write all rows.
 
     Returns:
         What was written: a `.parquet` with the columns source, start, end and embedding; or a `.npy` with the
         embeddings, float32 `(rows, embedding_dim)`, and a `.csv` with source, start and end of each.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
-        return [_replace(path, lambda part: _write_parquet(part, rows))]
-
-    def write_table(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([Row._fields[:3], *(row[:3] for row in rows)])
-
-    def write_array(part: Path) -> None:
-        with part.open("wb") as stream:
-            np.save(stream, np.stack([row.embedding for row in rows]))
-
-    return [_replace(path.with_suffix(".csv"), write_table), _replace(path, write_array)]
+        with replacing(path) as part:
+            _write_parquet(part, rows)
+        return [path]
+    table = path.with_suffix(".csv")
+    with replacing(table) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([Row._fields[:3], *(row[:3] for row in rows)])
+    with replacing(path) as part, part.open("wb") as stream:
+        np.save(stream, np.stack([row.embedding for row in rows]))
+    return [table, path]
 
 
 def _write_parquet(path: Path, rows: list[Row]) -> None:
@@ -78,13 +75,3 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     vectors = pyarrow.FixedSizeListArray.from_arrays(values, len(embedding[0]))
     columns = {"source": source, "start": start, "end": end, "embedding": vectors}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
-
-
-def _replace(path: Path, write_to) -> Path:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write_to(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from os import PathLike, fspath
 
 import numpy as np
@@ -92,7 +93,7 @@ def infer(
     workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="decode")
     try:
         todo = iter(audios)
-        feeds = deque(open_feed(audio) for audio, _ in zip(todo, range(WORKERS), strict=False))
+        feeds = deque(map(open_feed, islice(todo, WORKERS)))
         while feeds:
             item = _Item(feeds[0])
             waiting.append(item)
@@ -102,7 +103,7 @@ def infer(
                     run_batch()
                     yield from finished()
             feeds.popleft()
-            feeds.extend(open_feed(audio) for audio, _ in zip(todo, range(1), strict=False))
+            feeds.extend(map(open_feed, islice(todo, 1)))
             yield from finished()
         run_batch()
         yield from finished()

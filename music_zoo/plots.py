@@ -1,13 +1,14 @@
 """Pictures that several parts draw in one style. Matplotlib is imported when a picture is drawn, not before."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from music_zoo.files import replacing
+
 
 def save_figure(figure, path: Path) -> Path:
-    """Write a figure under a temporary name, then rename, so that no half-written picture is left behind.
+    """Write a figure in one step and return its path.
 
     Raises:
         ValueError: Matplotlib knows no format with the path's suffix.
@@ -18,13 +19,8 @@ def save_figure(figure, path: Path) -> Path:
         raise ValueError(
             f"{path}: a picture's name must end in one of {', '.join('.' + f for f in sorted(formats))}."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, format=suffix, dpi=150)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

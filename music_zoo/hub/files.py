@@ -2,22 +2,15 @@
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any, NoReturn
+
+from music_zoo.files import replacing
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 GOLDEN_FILE = "golden.safetensors"
 PRESET_FILES = (CONFIG_FILE, WEIGHTS_FILE, GOLDEN_FILE)
-
-
-def temporary_beside(path: Path) -> Path:
-    """Names a new hidden file or folder beside `path`: on the same disk, so that a rename puts it in place.
-
-    `tempfile` is not used: what it makes is readable by its owner alone, and so would be the renamed result.
-    """
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -26,15 +19,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def parse_json(data: bytes) -> Any:

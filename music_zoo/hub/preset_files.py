@@ -16,14 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from music_zoo.errors import PresetError
-from music_zoo.hub.files import (
-    CONFIG_FILE,
-    GOLDEN_FILE,
-    PRESET_FILES,
-    WEIGHTS_FILE,
-    parse_json,
-    temporary_beside,
-)
+from music_zoo.files import temporary_beside
+from music_zoo.hub.files import CONFIG_FILE, GOLDEN_FILE, PRESET_FILES, WEIGHTS_FILE, parse_json
 
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1_000_000

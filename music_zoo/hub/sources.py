@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from music_zoo.errors import PresetError
-from music_zoo.hub.files import CONFIG_FILE, GOLDEN_FILE, WEIGHTS_FILE, temporary_beside
+from music_zoo.files import temporary_beside
+from music_zoo.hub.files import CONFIG_FILE, GOLDEN_FILE, WEIGHTS_FILE
 from music_zoo.hub.manifest import BundledSource, FileRecord, HubSource, PresetEntry, UrlSource, is_safe_url
 
 BUNDLED_PRESETS = Path(__file__).parents[1] / "presets"

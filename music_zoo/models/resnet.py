@@ -2,35 +2,17 @@
 
 After the 420k-parameter ResNet with which Lukashevich et al. (2023, doi:10.1145/3616195.3616228) study
 calibration; they take it from Grollmisch and Cano (Electronics 10(15):1807, 2021). Neither text that we
-could read gives its layers, so all but the size is **our choice**, made on the FMA-small validation split: basic
-blocks (He et al. 2016, arXiv:1512.03385) in three stages with squeeze and excitation (Hu et al. 2018,
-arXiv:1709.01507), shortcuts that average before they project (He et al. 2019, arXiv:1812.01187), and a second
-input channel that says how high a mel band lies, since pitch, unlike the place of an object in a photograph, matters.
+could read gives its layers, so all but the size is **our choice**: basic blocks (He et al. 2016, arXiv:1512.03385) in
+three stages, a 5x5 stem that halves both axes, shortcuts that average before they project (He et al. 2019,
+arXiv:1812.01187).
 """
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from music_zoo.models.backbone import Backbone
 
 # ---- layers ----------------------------------------------------------------------------------------------------
-
-
-@keras.saving.register_keras_serializable(package="music_zoo")
-class FrequencyCoordinate(layers.Layer):
-    """Append a channel that rises from -1 in the lowest band to 1 in the highest.
-
-    Input `(batch, bands, frames, channels)`, output `(batch, bands, frames, channels + 1)`.
-    """
-
-    def call(self, inputs):
-        """Append the channel."""
-        height = ops.reshape(ops.linspace(-1.0, 1.0, inputs.shape[1], dtype=inputs.dtype), (1, -1, 1, 1))
-        return ops.concatenate([inputs, ops.ones_like(inputs[..., :1]) * height], axis=-1)
-
-    def compute_output_shape(self, input_shape) -> tuple:
-        """Return the input's shape with one more channel."""
-        return (*input_shape[:-1], input_shape[-1] + 1)
 
 
 def _batch_norm(x, name: str):
@@ -49,22 +31,12 @@ def _conv(x, width: int, kernel: int, stride: int, name: str):
     )(x)
 
 
-def _squeeze_excite(x, reduction: int, name: str):
-    """Weight each channel by what all channels hold on average; `(batch, height, width, channels)` in and out."""
-    width = x.shape[-1]
-    weight = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
-    weight = layers.Dense(width // reduction, activation="relu", name=f"{name}_reduce")(weight)
-    weight = layers.Dense(width, activation="sigmoid", name=f"{name}_excite")(weight)
-    return layers.Multiply(name=f"{name}_scale")([x, weight])
-
-
 def _basic_block(x, width: int, stride: int, name: str):
     """Two 3x3 convolutions around a shortcut: `(batch, height, width, channels)` in and out."""
     shortcut = x
     x = _conv(x, width, 3, stride, f"{name}_conv1")
     x = layers.ReLU(name=f"{name}_relu1")(_batch_norm(x, f"{name}_norm1"))
     x = _batch_norm(_conv(x, width, 3, 1, f"{name}_conv2"), f"{name}_norm2")
-    x = _squeeze_excite(x, 4, name)
     if stride > 1:
         shortcut = layers.AveragePooling2D(stride, padding="same", name=f"{name}_shortcut_pool")(shortcut)
     if shortcut.shape[-1] != width:
@@ -111,7 +83,6 @@ class ResNet(Backbone):
             )
         features = keras.Input((n_mels, None), name="features")
         x = layers.Reshape((n_mels, -1, 1), name="as_image")(features)
-        x = FrequencyCoordinate(name="frequency_coordinate")(x)
         x = _conv(x, stem_width, 5, 2, "stem_conv")
         x = layers.ReLU(name="stem_relu")(_batch_norm(x, "stem_norm"))
         for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):

@@ -1,0 +1,30 @@
+"""Files written in one step: under a temporary name beside their place, then renamed."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def temporary_beside(path: Path) -> Path:
+    """Name a new hidden file or folder beside `path`: on the same disk, so that a rename puts it in place.
+
+    `tempfile` is not used: what it makes is readable by its owner alone, and so would be the renamed result.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to; what was written there takes the place of `path`, unless an error came in between.
+
+    So at any time `path` holds either all of the old content or all of the new. Folders above it are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
