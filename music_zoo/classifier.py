@@ -105,7 +105,13 @@ class Classifier(TaskModel):
         def outputs_of(features) -> dict:
             embedding = pool(backbone(features))
             logits = head(drop(embedding))
-            return {"embedding": embedding, "logits": logits, "probabilities": activation(calibrator(logits))}
+            probabilities = activation(calibrator(logits))
+            return {
+                "features": features,
+                "embedding": embedding,
+                "logits": logits,
+                "probabilities": probabilities,
+            }
 
         waveform = keras.Input((window_samples,), dtype="float32", name="waveform")
         features = keras.Input(backbone.input_shape[1:], name="features")
@@ -147,7 +153,7 @@ class Classifier(TaskModel):
 
         Args:
             inputs: `"waveform"` or `"features"` (the front end's output, of any number of frames).
-            outputs: `"embedding"`, `"logits"` (before the calibrator) or `"probabilities"`.
+            outputs: `"features"`, `"embedding"`, `"logits"` (before the calibrator) or `"probabilities"`.
         """
         if (inputs, outputs) not in self._views:
             start, ends = self._ends[inputs]
@@ -267,7 +273,7 @@ class Classifier(TaskModel):
 
         Args:
             audios: As in `classify_many`, and so are `hop`, `allow_truncated` and `progress`.
-            outputs: `"embedding"`, `"logits"` or `"probabilities"`.
+            outputs: As in `view`.
 
         Yields:
             For each input, in order, what came out or, where it cannot be used, the error.
