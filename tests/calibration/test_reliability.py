@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.calibration import calibration_curve
+
+from music_zoo.calibration import (
+    expected_calibration_error,
+    plot_reliability,
+    reliability_curve,
+    reliability_mae,
+)
+
+FIXTURE = Path(__file__).parents[1] / "parity" / "temperature.npz"
+
+
+def random_case(seed, files=200, classes=5):
+    rng = np.random.default_rng(seed)
+    return softmax(2 * rng.normal(size=(files, classes)), axis=1), rng.integers(classes, size=files)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_ece_equals_the_reference(when):
+    stored = np.load(FIXTURE)
+    temperature = 1 if when == "before" else stored["temperature_reference"]
+    probabilities = softmax(stored["logits"].astype(np.float64) / temperature, axis=1)
+    ece = expected_calibration_error(probabilities, stored["labels"])
+    assert ece == pytest.approx(float(stored[f"ece_{when}"]), abs=1e-6)
+
+
+def test_the_curve_equals_scikit_learns():
+    probabilities, targets = random_case(0)
+    curve = reliability_curve(probabilities, targets)
+    one_hot = np.eye(5)[targets]
+    accuracy, _ = calibration_curve(one_hot.ravel(), probabilities.ravel(), n_bins=10)
+    np.testing.assert_allclose(curve.accuracy[curve.counts > 0], accuracy)
+    np.testing.assert_allclose(curve.targets, [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95])
+    assert curve.counts.sum() == probabilities.size
+
+
+def test_mae_by_hand():
+    # Two classes at 0.8 and 0.2, right three times in four: bucket (0.7, 0.8] holds 4 items, of which 0.75 are
+    # true, target 0.75; (0.1, 0.2] holds 4, 0.25 true, target 0.15. The other eight are empty.
+    probabilities = np.tile([0.8, 0.2], (4, 1))
+    curve = reliability_curve(probabilities, np.array([0, 0, 0, 1]))
+    assert curve.counts.tolist() == [0, 4, 0, 0, 0, 0, 0, 4, 0, 0]
+    assert curve.accuracy[[1, 7]].tolist() == [0.25, 0.75]
+    assert np.isnan(curve.accuracy[[0, 2, 9]]).all()
+    assert curve.mae == pytest.approx((0.1 + 0.0) / 2)
+
+
+def test_buckets_are_open_below_and_closed_above():
+    edges = np.linspace(0, 1, 11)
+    probabilities = np.stack([edges, 1 - edges], axis=1)
+    curve = reliability_curve(probabilities[:, :1], np.zeros((11, 1)), "multi_label")
+    assert curve.counts.tolist() == [2] + [1] * 9  # 0 and 0.1, then one edge each
+    above = np.nextafter(edges[1:-1], 1)[:, None]
+    assert reliability_curve(above, np.zeros((9, 1)), "multi_label").counts.tolist() == [0] + [1] * 9
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_calibrated_data_has_no_error(task):
+    # Two classes whose probability is uniform: within a bucket, the share that is true is the bucket's middle.
+    rng = np.random.default_rng(1)
+    p = rng.uniform(size=200_000)
+    true = (rng.uniform(size=p.size) < p).astype(int)
+    probabilities = np.stack([1 - p, p], axis=1)
+    targets = true if task == "single_label" else np.stack([1 - true, true], axis=1)
+    assert reliability_mae(probabilities, targets, task) < 0.004
+    assert expected_calibration_error(probabilities, targets, task) < 0.004
+
+
+def test_overconfidence_is_measured_exactly():
+    probabilities = np.tile([1.0, 0.0], (10, 1))
+    targets = np.array([0] * 6 + [1] * 4)
+    assert expected_calibration_error(probabilities, targets) == pytest.approx(0.4)
+    assert reliability_mae(probabilities, targets) == pytest.approx((0.35 + 0.35) / 2)
+
+
+def test_pooled_ece_is_that_of_single_items():
+    rng = np.random.default_rng(2)
+    p = rng.uniform(size=(50, 4))
+    y = rng.integers(2, size=(50, 4))
+    pooled = expected_calibration_error(p, y, "multi_label")
+    bins = np.minimum(np.ceil(p.ravel() * 15) - 1, 14)
+    by_hand = sum(
+        (bins == b).mean() * abs(y.ravel()[bins == b].mean() - p.ravel()[bins == b].mean())
+        for b in np.unique(bins)
+    )
+    assert pooled == pytest.approx(by_hand)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 999))
+def test_neither_the_order_of_files_nor_of_classes_matters(seed):
+    probabilities, targets = random_case(seed, files=40)
+    rng = np.random.default_rng(seed)
+    files, classes = rng.permutation(40), rng.permutation(5)
+    shuffled = probabilities[files][:, classes], np.argsort(classes)[targets[files]]
+    for measure in (reliability_mae, expected_calibration_error):
+        assert measure(*shuffled) == pytest.approx(measure(probabilities, targets), abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 999))
+def test_errors_lie_between_zero_and_one(seed):
+    probabilities, targets = random_case(seed, files=7)
+    for measure in (reliability_mae, expected_calibration_error):
+        assert 0 <= measure(probabilities, targets) <= 1
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        ([[0.5, np.nan]], "finite"),
+        ([[2.0, -1.0]], "Are they logits"),
+        ([[0.9, 0.9]], "sum to 1"),
+        (np.zeros((0, 2)), "shape"),
+        ([0.5, 0.5], "shape"),
+    ],
+)
+def test_no_probabilities_are_refused(probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        reliability_curve(probabilities, [0])
+
+
+def test_float16_softmax_is_accepted():
+    probabilities, targets = random_case(3)
+    assert reliability_mae(probabilities.astype(np.float16), targets) == pytest.approx(
+        reliability_mae(probabilities, targets), abs=0.02
+    )
+
+
+def test_no_buckets_are_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        reliability_curve([[0.5, 0.5]], [0], n_buckets=0)
+
+
+def test_the_picture_shows_each_curve_and_its_counts(tmp_path):
+    probabilities, targets = random_case(4)
+    sharper = softmax(3 * np.log(probabilities), axis=1)
+    curves = {
+        "before": reliability_curve(sharper, targets),
+        "after": reliability_curve(probabilities, targets),
+    }
+    figure = plot_reliability(curves, tmp_path / "made" / "reliability.png")
+    assert (tmp_path / "made" / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["reliability.png"]
+    above, beneath = figure.axes
+    drawn = {line.get_label().split(" ")[0]: line.get_xydata() for line in above.lines[1:]}
+    for name, curve in curves.items():
+        filled = curve.counts > 0
+        np.testing.assert_array_equal(
+            drawn[name], np.stack([curve.targets[filled], curve.accuracy[filled]], axis=1)
+        )
+    assert [patch.get_data().values.sum() for patch in beneath.patches] == [1000, 1000]
+
+
+def test_a_picture_needs_curves_and_a_known_format(tmp_path):
+    with pytest.raises(ValueError, match="at least one curve"):
+        plot_reliability({}, tmp_path / "a.png")
+    curve = reliability_curve([[0.5, 0.5]], [0])
+    with pytest.raises(ValueError, match="must end in"):
+        plot_reliability({"a": curve}, tmp_path / "a.nonsense")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from music_zoo.calibration import expected_calibration_error, reliability_mae
+from music_zoo.evaluation import bootstrap_interval, classification_metrics
+
+
+def single(seed, files=60, classes=4):
+    rng = np.random.default_rng(seed)
+    return softmax(2 * rng.normal(size=(files, classes)), axis=1), rng.integers(classes, size=files)
+
+
+def multi(seed, files=60, tags=5):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(size=(files, tags)), rng.integers(2, size=(files, tags))
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 999), classes=st.integers(2, 12))
+def test_single_label_metrics_equal_scikit_learns(seed, classes):
+    p, y = single(seed, classes=classes)
+    metrics = classification_metrics(p, y)
+    winners = p.argmax(axis=1)
+    one_hot = np.eye(classes)[y]
+    expected = {
+        "accuracy": sklearn.metrics.accuracy_score(y, winners),
+        "macro_f1": sklearn.metrics.f1_score(y, winners, average="macro"),
+        "nll": sklearn.metrics.log_loss(y, p, labels=range(classes)),
+        "brier": np.mean([classes * np.mean((a - b) ** 2) for a, b in zip(p, one_hot, strict=True)]),
+        "ece": expected_calibration_error(p, y),
+        "mae": reliability_mae(p, y),
+    }
+    assert metrics == pytest.approx(expected, abs=1e-12)
+    assert all(type(value) is float for value in metrics.values())
+
+
+def test_brier_of_two_classes_is_twice_scikit_learns_binary_score():
+    p, y = single(1, classes=2)
+    assert classification_metrics(p, y)["brier"] == pytest.approx(
+        2 * sklearn.metrics.brier_score_loss(y, p[:, 1])
+    )
+
+
+def test_macro_f1_by_hand():
+    # Class 0: precision 1/2, recall 1 -> 2/3. Class 1: precision 1, recall 1/2 -> 2/3. Class 2 occurs nowhere.
+    winners = np.array([0, 0, 1])
+    p = np.eye(3)[winners] * 0.7 + 0.1
+    assert classification_metrics(p, np.array([0, 1, 1]))["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_the_uniform_classifier_has_its_closed_form():
+    metrics = classification_metrics(np.full((8, 8), 1 / 8), np.arange(8))
+    assert metrics["nll"] == pytest.approx(np.log(8))
+    assert metrics["brier"] == pytest.approx(7 / 8)
+    assert metrics["ece"] == pytest.approx(0, abs=1e-12)
+    assert metrics["mae"] == pytest.approx(abs(1 / 8 - 0.15))
+
+
+def test_a_certain_mistake_stays_finite():
+    metrics = classification_metrics([[1.0, 0.0], [1.0, 0.0]], [0, 1])
+    assert metrics["nll"] == pytest.approx(-np.log(np.finfo(np.float64).eps) / 2)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 999))
+def test_multi_label_metrics_equal_scikit_learns(seed):
+    p, y = multi(seed)
+    tags = range(p.shape[1])
+    expected = {
+        "roc_auc": np.mean([sklearn.metrics.roc_auc_score(y[:, t], p[:, t]) for t in tags]),
+        "average_precision": np.mean(
+            [sklearn.metrics.average_precision_score(y[:, t], p[:, t]) for t in tags]
+        ),
+        "num_tags_left_out": 0.0,
+        "nll": np.mean([sklearn.metrics.log_loss(y[:, t], p[:, t]) for t in tags]),
+        "ece": expected_calibration_error(p, y, "multi_label"),
+        "mae": reliability_mae(p, y, "multi_label"),
+    }
+    assert classification_metrics(p, y, "multi_label") == pytest.approx(expected, abs=1e-12)
+
+
+def test_tags_that_occur_one_way_only_are_left_out_and_counted():
+    p, y = multi(3)
+    y[:, 1], y[:, 4] = 0, 1
+    metrics = classification_metrics(p, y, "multi_label")
+    kept = classification_metrics(p[:, [0, 2, 3]], y[:, [0, 2, 3]], "multi_label")
+    assert metrics["num_tags_left_out"] == 2
+    assert metrics["roc_auc"] == kept["roc_auc"]
+    assert metrics["average_precision"] == kept["average_precision"]
+    with pytest.raises(ValueError, match="none of the 5 tags"):
+        classification_metrics(p, np.zeros_like(y), "multi_label")
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 999))
+def test_the_order_of_files_does_not_matter(seed):
+    order = np.random.default_rng(seed).permutation(60)
+    for case, task in ((single(seed), "single_label"), (multi(seed), "multi_label")):
+        shuffled = classification_metrics(case[0][order], case[1][order], task)
+        assert shuffled == pytest.approx(classification_metrics(*case, task), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "task", "message"),
+    [
+        ([[np.nan, 1.0]], [0], "single_label", "finite; NaN or infinity in 1 files, first at 0"),
+        ([[0.5, 0.4]], [0], "single_label", "sum to 1 .* 0.9"),
+        ([[3.0, -2.0]], [0], "single_label", r"\[0, 1\], got -2..3. Are they logits"),
+        ([[0.5, 0.5]], [2], "single_label", "0..1 for 2 classes"),
+        ([[0.5, 0.5]], [[1, 0]], "single_label", "argmax"),
+        ([[0.5, 0.5]], [0], "multi_label", "0 or 1 for each file and class"),
+        ([[0.5, 0.5]], [0], "tagging", "`task`"),
+    ],
+)
+def test_mistakes_are_named(p, y, task, message):
+    with pytest.raises(ValueError, match=message):
+        classification_metrics(p, y, task)
+
+
+def accuracy(p, y):
+    return (p.argmax(axis=1) == y).mean()
+
+
+def test_the_interval_of_an_accuracy_is_that_of_the_binomial():
+    # 300 of 400 files are right: the normal approximation gives 0.75 -+ 1.96 sqrt(0.75 * 0.25 / 400).
+    p = np.tile([0.6, 0.4], (400, 1))
+    y = np.arange(400) % 4 // 3
+    low, high = bootstrap_interval(accuracy, p, y)
+    half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert low == pytest.approx(0.75 - half, abs=0.005)
+    assert high == pytest.approx(0.75 + half, abs=0.005)
+
+
+def test_the_interval_depends_on_the_seed_alone():
+    p, y = single(5)
+    assert bootstrap_interval(accuracy, p, y, n=50) == bootstrap_interval(accuracy, p, y, n=50)
+    assert bootstrap_interval(accuracy, p, y, n=50) != bootstrap_interval(accuracy, p, y, n=50, seed=1)
+
+
+def test_a_metric_that_never_varies_has_no_width():
+    p, y = single(6)
+    assert bootstrap_interval(lambda p, y: 0.5, p, y, n=10) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("files", "targets", "n"), [(0, 0, 10), (3, 4, 10), (3, 3, 0)])
+def test_an_interval_needs_files_and_draws(files, targets, n):
+    with pytest.raises(ValueError, match="as many targets as probabilities"):
+        bootstrap_interval(accuracy, np.zeros((files, 2)), np.zeros(targets), n=n)
+
+
+def test_a_metric_that_fails_on_some_draw_is_told():
+    with pytest.raises(ValueError, match="not finite on 10 of 10"):
+        bootstrap_interval(lambda p, y: np.nan, *single(7), n=10)
