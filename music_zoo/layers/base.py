@@ -1,0 +1,30 @@
+"""What every layer of the preprocessing stack has in common: no weights, float32 inside, one axis of time."""
+
+from typing import Any
+
+import keras
+
+
+class SignalLayer(keras.layers.Layer):
+    """A step of a front end: a fixed function of each example, computed in float32.
+
+    The dtype policy does not apply: decibels and Fourier transforms in half precision are wrong by
+    audible amounts, so floating inputs are cast up to float32 and float32 comes out, also under
+    `mixed_float16` and `mixed_bfloat16`. A model that contains one must not cast its waveforms
+    down before they get here. There are no weights; constants are numpy and stay out of checkpoints.
+
+    Args:
+        name: Name of the layer.
+    """
+
+    def __init__(self, *, name: str | None = None):
+        """Keep the arguments, which the class describes."""
+        super().__init__(name=name, dtype="float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments; subclasses add theirs."""
+        return {"name": self.name}
+
+    def min_length(self, length: int) -> int:
+        """Return the shortest input, along the last axis, that gives an output of `length` or more."""
+        return length

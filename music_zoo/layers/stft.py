@@ -1,0 +1,180 @@
+"""Waveform to spectrogram, equal to librosa, as an FFT or as a convolution that exports everywhere."""
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from music_zoo.errors import AudioError
+from music_zoo.layers.base import SignalLayer
+
+# Coefficients (a, b) of the periodic cosine windows a - b cos(2 pi n / length).
+_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
+
+# Under the square root of a magnitude: keeps its gradient finite on digital silence, far below any signal.
+_SMALLEST_POWER = 1e-37
+
+
+@keras.saving.register_keras_serializable(package="music_zoo")
+class STFT(SignalLayer):
+    """Short-time Fourier transform of each waveform: its power or magnitude spectrogram.
+
+    Equals `abs(librosa.stft(...)) ** power`, up to float32: decibels of a band are within 1e-3 (`"fft"`) or
+    3e-3 (`"conv"`) of float64 down to 70 dB below the loudest band *of the same frame*. Further down the
+    rounding noise of that loudest band, some 140 dB below it, gains: 0.01 dB at -80 to -90, 0.1 dB at -110.
+    A silent band of a pure tone in `librosa`'s own float32 is off as much.
+
+    Padding is done here, not by `keras.ops.stft`, which knows reflection only.
+
+    Shapes: `(batch, samples)` to `(batch, n_bins, frames)`, with `n_bins = n_fft // 2 + 1` and
+    `frames = 1 + (samples + 2 * padding - n_fft) // hop_length`, where `padding` is
+    `n_fft // 2` if `center`, else 0.
+
+    Args:
+        n_fft: Samples in a frame, zeros around a shorter window included.
+        hop_length: Samples from one frame to the next.
+        win_length: Samples under the window, centred in the frame. `None`: `n_fft`.
+        window: `"hann"` or `"hamming"`, periodic.
+        center: Whether frame `t` is centred on sample `t * hop_length`, with padding at both ends.
+        pad_mode: `"constant"` (zeros: librosa's default) or `"reflect"` (torchaudio's).
+        power: 2.0 for power, 1.0 for magnitude.
+        method: `"fft"`, or `"conv"`: the windowed transform as one strided convolution, for runtimes
+            without an FFT. It costs about 3 times the FFT at `n_fft=512`, 8 times at 2048, and
+            carries `4 * n_fft * (n_fft + 2)` bytes of constants: 17 MB at 2048.
+        name: Name of the layer.
+
+    Raises:
+        ValueError: For an argument out of its range.
+        AudioError: In the call, for an input that is not `(batch, samples)` or is too short.
+    """
+
+    def __init__(
+        self,
+        n_fft: int = 2048,
+        hop_length: int = 512,
+        win_length: int | None = None,
+        window: Literal["hann", "hamming"] = "hann",
+        center: bool = True,
+        pad_mode: Literal["constant", "reflect"] = "constant",
+        power: float = 2.0,
+        method: Literal["fft", "conv"] = "fft",
+        *,
+        name: str | None = None,
+    ):
+        """Keep the arguments, which the class describes."""
+        super().__init__(name=name)
+        if not n_fft >= 2:
+            raise ValueError(f"n_fft must be at least 2 samples, got {n_fft}.")
+        if not 1 <= hop_length <= n_fft:
+            raise ValueError(
+                f"hop_length must be 1 to n_fft = {n_fft} samples (beyond that, samples between frames are "
+                f"lost), got {hop_length}."
+            )
+        if win_length is not None and not 2 <= win_length <= n_fft:
+            raise ValueError(f"win_length must be 2 to n_fft = {n_fft} samples, or None, got {win_length}.")
+        for argument, value, known in (
+            ("window", window, tuple(_WINDOWS)),
+            ("pad_mode", pad_mode, ("constant", "reflect")),
+            ("power", power, (2.0, 1.0)),
+            ("method", method, ("fft", "conv")),
+        ):
+            if value not in known:
+                raise ValueError(f"{argument} must be one of {known}, got {value!r}.")
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.win_length = win_length
+        self.window = window
+        self.center = center
+        self.pad_mode = pad_mode
+        self.power = power
+        self.method = method
+        self.n_bins = n_fft // 2 + 1
+        self._padding = n_fft // 2 if center else 0
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Compute the constants of the chosen method in float64, rounded once."""
+        window = _padded_window(self.window, self.win_length or self.n_fft, self.n_fft)
+        if self.method == "conv":
+            self._kernel = _dft_kernel(window).astype("float32")
+        else:
+            self._window = window.astype("float32")
+
+    def call(self, waveform: Any) -> Any:
+        """Return the spectrogram `(batch, n_bins, frames)` of `(batch, samples)`."""
+        self.compute_output_shape(waveform.shape)
+        if self._padding:
+            waveform = ops.pad(waveform, ((0, 0), (self._padding, self._padding)), mode=self.pad_mode)
+        transform = self._conv if self.method == "conv" else self._fft
+        real, imaginary = transform(waveform)
+        power = ops.swapaxes(ops.square(real) + ops.square(imaginary), 1, 2)
+        return power if self.power == 2 else ops.sqrt(ops.maximum(power, _SMALLEST_POWER))
+
+    def _fft(self, padded: Any) -> tuple[Any, Any]:
+        return ops.stft(padded, self.n_fft, self.hop_length, self.n_fft, window=self._window, center=False)
+
+    def _conv(self, padded: Any) -> tuple[Any, Any]:
+        both = ops.conv(
+            ops.expand_dims(padded, -1),
+            self._kernel,
+            strides=self.hop_length,
+            padding="valid",
+            data_format="channels_last",
+        )
+        return both[..., : self.n_bins], both[..., self.n_bins :]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return `(batch, n_bins, frames)`; `frames` is None while the number of samples is."""
+        if len(input_shape) != 2:
+            raise AudioError(
+                f"{self.name} expects waveforms of shape (batch, samples), got shape {tuple(input_shape)}; "
+                "a single mono waveform needs a batch axis: waveform[None]."
+            )
+        batch, samples = input_shape
+        if samples is None:
+            return batch, self.n_bins, None
+        if samples < self.min_length(1):
+            raise AudioError(
+                f"{self.name} needs at least {self.min_length(1)} samples (n_fft={self.n_fft}, "
+                f"center={self.center}, pad_mode={self.pad_mode!r}), got {samples}; pad it with zeros."
+            )
+        return batch, self.n_bins, 1 + (samples + 2 * self._padding - self.n_fft) // self.hop_length
+
+    def min_length(self, length: int) -> int:
+        """Return the fewest samples that give `length` frames, and that the padding can work on."""
+        framed = (length - 1) * self.hop_length + self.n_fft - 2 * self._padding
+        return max(framed, self._padding + 1 if self.pad_mode == "reflect" and self.center else 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {
+            "n_fft": self.n_fft,
+            "hop_length": self.hop_length,
+            "win_length": self.win_length,
+            "window": self.window,
+            "center": self.center,
+            "pad_mode": self.pad_mode,
+            "power": self.power,
+            "method": self.method,
+        }
+
+
+def _padded_window(window: str, win_length: int, n_fft: int) -> np.ndarray:
+    """Return the periodic window in float64, centred between zeros: `(n_fft,)`."""
+    constant, cosine = _WINDOWS[window]
+    taps = constant - cosine * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+    left = (n_fft - win_length) // 2
+    return np.pad(taps, (left, n_fft - win_length - left))
+
+
+def _dft_kernel(window: np.ndarray) -> np.ndarray:
+    """Return the windowed real transform as a convolution kernel in float64: `(n_fft, 1, 2 * n_bins)`.
+
+    The first half of the outputs are real parts, the second imaginary parts.
+    """
+    n_fft = len(window)
+    # Turns of the circle as integers, reduced before the cosine: exact for any n_fft.
+    turns = np.outer(np.arange(n_fft), np.arange(n_fft // 2 + 1)) % n_fft
+    circle = 2 * np.pi * np.arange(n_fft) / n_fft
+    kernel = np.concatenate([np.cos(circle)[turns], -np.sin(circle)[turns]], axis=1)
+    return (window[:, None] * kernel)[:, None, :]

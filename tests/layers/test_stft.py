@@ -1,0 +1,131 @@
+import keras
+import librosa
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_checks import edge_cases, gradient, run, run_traced, signals
+
+from music_zoo.errors import AudioError
+from music_zoo.layers import STFT
+
+pytestmark = pytest.mark.keras
+
+METHODS = ("fft", "conv")
+
+
+def librosa_power(waveform, n_fft, hop_length, center=True, pad_mode="constant", **options):
+    # Padded here: librosa 0.11 pads the tail on its own and with "reflect" gets the very last sample wrong
+    # when hop_length divides the number of samples (numpy.pad and torchaudio agree with this form).
+    if center:
+        waveform = np.pad(waveform, n_fft // 2, mode=pad_mode)
+    transform = librosa.stft(
+        waveform.astype("float64"), n_fft=n_fft, hop_length=hop_length, center=False, **options
+    )
+    return np.abs(transform) ** 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+@pytest.mark.parametrize("name", signals(8000))
+def test_equals_librosa(name, pad_mode, method):
+    waveform = signals(8000)[name]
+    expected = librosa_power(waveform, 512, 128, pad_mode=pad_mode)
+    actual = run(STFT(512, 128, pad_mode=pad_mode, method=method), waveform[None])[0]
+    # Amplitudes to a few float32 roundings of the frame's loudest; one long sum takes more of them.
+    roundings = {"fft": 8, "conv": 48}[method]
+    loudest = np.sqrt(expected.max(axis=0)) + 1e-12
+    assert (np.abs(np.sqrt(actual) - np.sqrt(expected)) / loudest).max() < roundings * 2**-24
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(data=st.data(), method=st.sampled_from(METHODS))
+def test_every_length_has_librosas_frames_and_the_stated_shape(data, method):
+    n_fft = data.draw(st.integers(2, 70), "n_fft")
+    hop_length = data.draw(st.integers(1, n_fft), "hop_length")
+    win_length = data.draw(st.one_of(st.none(), st.integers(2, n_fft)), "win_length")
+    window = data.draw(st.sampled_from(["hann", "hamming"]), "window")
+    center = data.draw(st.booleans(), "center")
+    pad_mode = data.draw(st.sampled_from(["constant", "reflect"]), "pad_mode")
+    layer = STFT(n_fft, hop_length, win_length, window, center, pad_mode, method=method)
+    samples = layer.min_length(1) + data.draw(st.integers(0, 150), "beyond the shortest")
+    waveform = np.random.default_rng(samples).standard_normal(samples).astype("float32")
+    expected = librosa_power(
+        waveform, n_fft, hop_length, center, pad_mode, win_length=win_length, window=window
+    )
+    actual = run(layer, waveform[None])
+    assert layer.compute_output_shape((1, samples)) == actual.shape == (1, *expected.shape)
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-4, atol=1e-4)
+    for frames in (1, 2, expected.shape[1]):
+        shortest = layer.min_length(frames)
+        assert layer.compute_output_shape((1, shortest))[-1] >= frames
+        if shortest > layer.min_length(1):
+            assert layer.compute_output_shape((1, shortest - 1))[-1] < frames
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_magnitude_is_the_root_of_power(method):
+    waveform = np.stack([signals(8000, 0.5)["noise"], edge_cases(4000)["silence"]])
+    power = run(STFT(256, 64, method=method), waveform)
+    np.testing.assert_allclose(
+        run(STFT(256, 64, power=1.0, method=method), waveform), np.sqrt(power), rtol=1e-6, atol=1e-18
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("name", edge_cases(600))
+def test_finite_with_finite_gradient(name, power, method):
+    layer = STFT(64, 16, power=power, method=method)
+    waveform = edge_cases(600)[name][None]
+    assert np.isfinite(run(layer, waveform)).all()
+    assert np.isfinite(gradient(layer, waveform)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_traced_with_unknown_batch_and_length(method):
+    layer = STFT(128, 48, method=method)
+    assert layer(keras.Input((None,))).shape == (None, 65, None)
+    waveform = signals(8000, 0.25)["noise"].reshape(4, -1)
+    np.testing.assert_allclose(run_traced(layer, waveform), run(layer, waveform), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, least",
+    [
+        ({}, 1),
+        ({"pad_mode": "reflect"}, 33),
+        ({"center": False}, 64),
+        ({"center": False, "pad_mode": "reflect"}, 64),
+    ],
+)
+def test_too_short_says_how_much_is_needed(options, least):
+    layer = STFT(64, 16, **options)
+    assert run(layer, np.ones((1, least))).shape == (1, 33, 1 if least != 33 else 3)
+    with pytest.raises(AudioError, match=f"at least {least} samples"):
+        layer.compute_output_shape((1, least - 1))
+    with pytest.raises(AudioError, match=f"at least {least} samples.*got {least - 1}"):
+        layer(np.ones((1, least - 1), "float32"))
+
+
+def test_a_waveform_without_batch_axis_is_an_error():
+    with pytest.raises(AudioError, match=r"\(batch, samples\).*waveform\[None\]"):
+        STFT()(np.zeros(4096, "float32"))
+
+
+@pytest.mark.parametrize(
+    "options, problem",
+    [
+        ({"n_fft": 1}, "n_fft must be at least 2"),
+        ({"hop_length": 0}, "hop_length must be 1 to n_fft = 2048"),
+        ({"hop_length": 2049}, "hop_length must be 1 to n_fft = 2048"),
+        ({"win_length": 4096}, "win_length must be 2 to n_fft = 2048"),
+        ({"window": "kaiser"}, "window must be one of .*hann"),
+        ({"pad_mode": "edge"}, "pad_mode must be one of .*reflect"),
+        ({"power": 3.0}, "power must be one of"),
+        ({"method": "dft"}, "method must be one of .*conv"),
+    ],
+)
+def test_wrong_arguments(options, problem):
+    with pytest.raises(ValueError, match=problem):
+        STFT(**options)
