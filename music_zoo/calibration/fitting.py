@@ -87,23 +87,25 @@ def _windows_and_counts(logits) -> tuple[np.ndarray, np.ndarray]:
 
 def _objective(windows: np.ndarray, counts: np.ndarray, targets: ArrayLike, task: Task):
     """Return the mean negative log-likelihood of the files as a function of log T."""
-    from scipy.special import logsumexp
-
     targets = check_targets(targets, counts.size, windows.shape[1], task)
     if task == "single_label" and windows.shape[1] < 2:
         raise ValueError("A single-label temperature needs logits of at least two classes.")
     truth = np.repeat(targets, counts, axis=0)
-    # How far each alternative's logit lies above that of the truth: the probability of the truth is
-    # 1 / sum(exp(margins / T)) for a softmax and, with the two margins 0 and -+logit, for a sigmoid too.
+    # How far each alternative's logit lies above that of the truth, (alternatives, windows[, classes]): the
+    # probability of the truth is 1 / sum(exp(margins / T)) for a softmax; for a sigmoid too, whose
+    # alternatives are the truth itself, 0 above, and its opposite.
     if task == "single_label":
-        margins = windows - np.take_along_axis(windows, truth[:, None], axis=1)
+        margins = (windows - np.take_along_axis(windows, truth[:, None], axis=1)).T
     else:
-        margins = np.stack([np.zeros_like(windows), np.where(truth == 1, -windows, windows)], axis=-1)
+        margins = np.stack([np.zeros_like(windows), np.where(truth == 1, -windows, windows)])
+    highest = margins.max(axis=0)  # taken out before exp, which then cannot overflow
+    margins = margins - highest
     starts = np.cumsum(counts) - counts
-    log_counts = np.log(counts).reshape(-1, *[1] * (margins.ndim - 2))
+    log_counts = np.log(counts).reshape(-1, *[1] * (highest.ndim - 1))
 
     def mean_nll(log_temperature: float) -> float:
-        log_truth = -logsumexp(margins * np.exp(-log_temperature), axis=-1)
+        inverse = np.exp(-log_temperature)
+        log_truth = -highest * inverse - np.log(np.exp(margins * inverse).sum(axis=0))
         log_mean = np.logaddexp.reduceat(log_truth, starts, axis=0) - log_counts
         return -log_mean.mean()
 

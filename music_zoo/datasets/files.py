@@ -60,7 +60,8 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
             that is missing, or one that holds Python objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return [archive[name] for name in names]
     except KeyError as error:
         raise DatasetError(f"{path}: expected the arrays {', '.join(names)}; {error.args[0]}") from error

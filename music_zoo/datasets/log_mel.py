@@ -130,7 +130,7 @@ def read_fma_small(root: str | PathLike) -> LogMelDataset:
         raise DatasetError(f"{root}: the parts hold features of different shapes: {sorted(shapes)}.")
     ids = np.concatenate([ids for ids, _ in stored]).astype(str)
     features = np.concatenate([features for _, features in stored])
-    source = f"{parts[0].name}..{parts[-1].name} ({len(parts)} parts)"
+    source = ", ".join(part.name for part in parts)
     return _dataset("fma-small", root / "tracks.csv", rows, source, ids, features)
 
 

@@ -42,7 +42,7 @@ def test_the_curve_equals_scikit_learns():
 
 
 def test_mae_by_hand():
-    # Two classes at 0.8 and 0.2, right three times in four: bucket (0.7, 0.8] holds 4 items, of which 0.75 are
+    # Two classes at 0.8 and 0.2, right three times of four: bucket (0.7, 0.8] holds 4 items, 0.75 of them
     # true, target 0.75; (0.1, 0.2] holds 4, 0.25 true, target 0.15. The other eight are empty.
     probabilities = np.tile([0.8, 0.2], (4, 1))
     curve = reliability_curve(probabilities, np.array([0, 0, 0, 1]))
@@ -63,7 +63,7 @@ def test_buckets_are_open_below_and_closed_above():
 
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])
 def test_calibrated_data_has_no_error(task):
-    # Two classes whose probability is uniform: within a bucket, the share that is true is the bucket's middle.
+    # Two classes whose probability is uniform: within a bucket, the bucket's middle is true.
     rng = np.random.default_rng(1)
     p = rng.uniform(size=200_000)
     true = (rng.uniform(size=p.size) < p).astype(int)

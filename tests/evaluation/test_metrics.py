@@ -46,7 +46,7 @@ def test_brier_of_two_classes_is_twice_scikit_learns_binary_score():
 
 
 def test_macro_f1_by_hand():
-    # Class 0: precision 1/2, recall 1 -> 2/3. Class 1: precision 1, recall 1/2 -> 2/3. Class 2 occurs nowhere.
+    # Class 0: precision 1/2, recall 1 -> 2/3. Class 1: precision 1, recall 1/2 -> 2/3. Class 2: nowhere.
     winners = np.array([0, 0, 1])
     p = np.eye(3)[winners] * 0.7 + 0.1
     assert classification_metrics(p, np.array([0, 1, 1]))["macro_f1"] == pytest.approx(2 / 3)
