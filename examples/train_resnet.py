@@ -33,7 +33,7 @@ from music_zoo.models.resnet import CONFIGS
 MIN_TAG_TRACKS = 50  # a finer genre with fewer training tracks is no target
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train, calibrate, write a preset folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="log-mel folder of FMA-small or GTZAN")
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--mixup", type=float, default=0.4, help="alpha of mixup (arXiv:1710.09412); 0 is none")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     keras.utils.set_random_seed(args.seed)
     dataset = open_dataset(args.data)
@@ -114,6 +114,7 @@ def teacher(embedding: np.ndarray, genre: np.ndarray) -> np.ndarray:
     from sklearn.svm import SVC
 
     margins = cross_val_predict(SVC(C=2), embedding, genre, cv=10, method="decision_function")
+    margins = margins.reshape(len(genre), -1)
     return LogisticRegression(max_iter=2000).fit(margins, genre).predict_proba(margins).astype(np.float32)
 
 

@@ -1,0 +1,88 @@
+"""Every script in examples/ runs, on small data made here."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import music_zoo
+from music_zoo.hub.manifest import read_manifest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_script_is_tested():
+    tested = Path(__file__).read_text()
+    assert all(f'script("{path.stem}")' in tested for path in EXAMPLES.glob("*.py"))
+
+
+def test_demo_song_is_the_one_that_the_repository_ships(tmp_path):
+    script("make_demo_song").main(str(tmp_path / "demo.ogg"))
+    made, rate = soundfile.read(tmp_path / "demo.ogg")
+    shipped, shipped_rate = soundfile.read(EXAMPLES / "demo.ogg")
+    assert (rate, made.shape) == (shipped_rate, shipped.shape)
+    np.testing.assert_allclose(made, shipped, atol=0.02)  # Vorbis is lossy, and its encoder changes with versions
+
+
+def test_fine_tune_a_folder(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    t = np.arange(8000) / 8000
+    for label in ("noise", "tone"):
+        (tmp_path / "music" / label).mkdir(parents=True)
+        for i in range(5):
+            sound = rng.standard_normal(8000) if label == "noise" else np.sin(2 * np.pi * 110 * (i + 2) * t)
+            soundfile.write(tmp_path / "music" / label / f"{i}.wav", 0.1 * sound, 8000)
+    (tmp_path / "music" / "tone" / "broken.wav").write_bytes(b"no audio")
+
+    arguments = [str(tmp_path / "music"), "--output", str(tmp_path / "mine"), "--epochs", "1"]
+    script("fine_tune_a_folder").main(arguments)
+
+    assert "skipped" in capsys.readouterr().out
+    assert music_zoo.load(tmp_path / "mine").labels == ("noise", "tone")
+
+
+@pytest.fixture
+def log_mel_folder(tmp_path) -> Path:
+    """A folder laid out like FMA-small's: two genres, one of bright and one of dark images."""
+    folder = tmp_path / "fma-small-logmel"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    splits = ["train"] * 40 + ["validation"] * 12 + ["test"] * 12
+    genres = ["Dark", "Bright"] * 32
+    rows = [f"{i},{split},{genre},{genre}|Loud" for i, (split, genre) in enumerate(zip(splits, genres, strict=True))]
+    (folder / "tracks.csv").write_text("\n".join(["track_id,split,genre,genres", *rows]) + "\n")
+    level = np.where(np.array(genres) == "Bright", 150, 50)[:, None, None]
+    images = np.clip(level + 40 * rng.standard_normal((64, 128, 128)), 0, 255).astype(np.uint8)
+    np.savez(folder / "part-0.npz", logmel=images, track_id=np.arange(64, dtype=np.int32))
+    embedding = rng.standard_normal((64, 8)).astype(np.float16)
+    np.savez(folder / "vggish.npz", embedding=embedding, track_id=np.arange(64, dtype=np.int32))
+    return folder
+
+
+def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
+    train, record = script("train_resnet"), script("record_preset")
+    monkeypatch.setattr(train, "MIN_TAG_TRACKS", 10)
+    run = tmp_path / "resnet-toy"
+    train.main(["--data", str(log_mel_folder), "--output", str(run), "--epochs", "2", "--batch-size", "20"])
+
+    manifest = tmp_path / "weights_manifest.json"
+    monkeypatch.setattr(record, "PRESETS", tmp_path / "presets")
+    monkeypatch.setattr(record, "update_manifest", lambda name, entry: music_zoo.hub.manifest.update_manifest(name, entry, manifest))
+    card = EXAMPLES / "cards" / "resnet-fma.json"
+    record.main([str(run / "preset"), "--card", str(card), "--data", str(log_mel_folder)])
+
+    entry = read_manifest(manifest)["resnet-toy"]
+    assert entry.labels == ("Bright", "Dark")
+    assert entry.license == json.loads(card.read_text())["license"]
+    assert [(r.split, r.examples) for r in entry.results] == [("validation", 12), ("test", 12)]
+    assert music_zoo.load(tmp_path / "presets" / "resnet-toy").labels == entry.labels

@@ -1,0 +1,83 @@
+"""Every bundled preset: whole, loadable, calibrated, and as good as the manifest says."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+import music_zoo
+from music_zoo.audio import load as load_audio
+from music_zoo.datasets import open_dataset
+from music_zoo.evaluation.evaluate import evaluate
+from music_zoo.golden import check_golden
+from music_zoo.hub.preset_files import read_preset
+from music_zoo.hub.sources import fetch
+
+pytestmark = pytest.mark.keras
+
+FOLDERS = {"fma-small": "data/fma-small-logmel", "gtzan": "data/gtzan-logmel"}
+
+
+@pytest.fixture(scope="module", params=music_zoo.list_models())
+def preset(request):
+    return request.param, music_zoo.load(request.param), music_zoo.describe(request.param)
+
+
+def test_entry_describes_the_classifier(preset):
+    name, classifier, entry = preset
+    assert classifier.name == name
+    assert (classifier.labels, classifier.task) == (entry.labels, entry.task)
+    assert (classifier.sample_rate, classifier.window) == (entry.sample_rate, entry.window_seconds)
+    assert classifier.count_params() == entry.parameters
+    assert type(classifier.backbone).__name__ == entry.architecture
+
+
+def test_golden_outputs_on_this_backend(preset):
+    name, classifier, entry = preset
+    golden = read_preset(fetch(name, entry)).golden
+    check_golden(classifier, golden, tolerance=1e-5)
+
+
+def test_is_calibrated(preset):
+    _, classifier, entry = preset
+    assert float(classifier.calibrator.temperature) != 1.0
+    for result in entry.results:
+        assert set(result.metrics) == set(result.uncalibrated)
+        assert result.metrics["accuracy"] == result.uncalibrated["accuracy"]
+
+
+def test_tags_silence_and_the_demo_song(preset):
+    _, classifier, _ = preset
+    with pytest.warns(UserWarning, match="silent"):
+        silence = classifier.classify(np.zeros(classifier.sample_rate), classifier.sample_rate)
+    assert np.isfinite(silence.probabilities).all()
+
+
+def test_manifest_numbers_reproduce(preset, shared_data):
+    _, classifier, entry = preset
+    for result in entry.results:
+        got = evaluate(classifier, open_dataset(shared_data / FOLDERS[result.dataset]), result.split)
+        assert got.examples == result.examples
+        for metrics, stated in ((got.metrics, result.metrics), (got.uncalibrated, result.uncalibrated)):
+            assert metrics == pytest.approx(stated, abs=0.005)
+
+
+def test_audio_and_stored_features_agree(shared_data):
+    """Eight songs that are in no training set, from their MP3 and from features that librosa made of it."""
+    folder = shared_data / "audio" / "fma-songs"
+    classifier = music_zoo.load("resnet-fma")
+    errors, same = {}, 0
+    with np.load(folder / "logmel.npz") as stored, (folder / "songs.csv").open(newline="") as table:
+        for song in csv.DictReader(table):
+            audio, _ = load_audio(folder / song["file"], classifier.sample_rate)
+            waveform = audio[None, : classifier.window_samples]
+            features = keras.ops.convert_to_numpy(classifier.front_end(waveform))
+            expected = stored[song["file"].removesuffix(".mp3")][None] / np.float32(255)
+            errors[song["file"], song["sample_rate"]] = 80 * np.abs(features - expected).mean()
+            a, b = (classifier.features_model.predict(f, verbose=0).argmax() for f in (features, expected))
+            same += a == b
+    assert np.mean(list(errors.values())) < 0.5
+    # The stored features of the 48 kHz song were made at its own rate, those of the preset after resampling.
+    assert all(error < 0.15 for (_, rate), error in errors.items() if rate == "44100")
+    assert same == len(errors)
