@@ -3,8 +3,8 @@
 This is the only room that touches the network or writes published files. Nothing here imports Keras, and
 nothing is imported before it is asked for:
 
-- `manifest`: the list of presets, `weights_manifest.json` (standard library only).
+- `manifest`: the list of presets, `weights_manifest.json` (pydantic and the standard library).
 - `preset_files`: a preset's folder of config, weights and golden tensors, written in one step, read strictly.
 - `sources`: from a preset's name to a folder of verified files: bundled, from the Hub, or from an address.
-- `schema`, `files`: what these share: JSON checked against dataclasses; file names, writing in one step.
+- `files`: what these share: file names, strict JSON, writing in one step.
 """

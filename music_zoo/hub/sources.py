@@ -19,7 +19,15 @@ from pathlib import Path
 from music_zoo.errors import PresetError
 from music_zoo.files import temporary_beside
 from music_zoo.hub.files import CONFIG_FILE, GOLDEN_FILE, WEIGHTS_FILE
-from music_zoo.hub.manifest import BundledSource, FileRecord, HubSource, PresetEntry, UrlSource, is_safe_url
+from music_zoo.hub.manifest import (
+    REPO_PATTERN,
+    BundledSource,
+    FileRecord,
+    HubSource,
+    PresetEntry,
+    UrlSource,
+    is_safe_url,
+)
 
 BUNDLED_PRESETS = Path(__file__).parents[1] / "presets"
 
@@ -35,7 +43,7 @@ _DISK_ERRORS = {
     errno.ENOTDIR,
     errno.EEXIST,
 }
-_REFERENCE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+_REFERENCE = re.compile(rf"hf://(?P<repo>{REPO_PATTERN})(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A small preset, its manifest entry, and a server on this machine that can be told to misbehave."""
 
-import dataclasses
 import http.server
 import os
 import threading
@@ -76,7 +75,7 @@ class Server:
     requests: list[str] = field(default_factory=list)
 
     def with_source(self, entry: PresetEntry, *sources) -> PresetEntry:
-        return dataclasses.replace(entry, sources=sources)
+        return entry.model_copy(update={"sources": sources})
 
 
 @pytest.fixture

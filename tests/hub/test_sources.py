@@ -62,7 +62,7 @@ def test_bundled_files_are_verified_too(preset, entry, monkeypatch, harm, messag
 
 
 def test_url_is_read_once_and_then_served_by_the_cache(server, preset, entry, cache):
-    entry = server.with_source(entry, UrlSource(server.address + "/files/"))
+    entry = server.with_source(entry, UrlSource(base=server.address + "/files/"))
     seen = []
     folder = sources.fetch("tiny", entry, progress=lambda *step: seen.append(step))
     assert cache in folder.parents and same_files(folder, preset)
@@ -76,7 +76,7 @@ def test_url_is_read_once_and_then_served_by_the_cache(server, preset, entry, ca
 
 
 def test_a_slow_start_is_waited_for_and_silence_is_not(server, preset, entry, cache):
-    entry = server.with_source(entry, UrlSource(server.address))
+    entry = server.with_source(entry, UrlSource(base=server.address))
     server.faults = {"config.json": "slow"}
     with pytest.raises(PresetError, match="config.json: .*timed out"):
         sources.fetch("tiny", entry, timeout=0.05)
@@ -96,7 +96,7 @@ def test_a_slow_start_is_waited_for_and_silence_is_not(server, preset, entry, ca
     ],
 )
 def test_a_server_that_misbehaves(server, entry, cache, fault, message):
-    entry = server.with_source(entry, UrlSource(server.address))
+    entry = server.with_source(entry, UrlSource(base=server.address))
     server.faults = {WEIGHTS: fault}
     with pytest.raises(PresetError, match=message) as caught:
         sources.fetch("tiny", entry)
@@ -108,11 +108,11 @@ def test_a_server_that_misbehaves(server, entry, cache, fault, message):
 
 def test_no_server_at_all(server, entry, cache):
     with pytest.raises(PresetError, match=r"http://127.0.0.1:1/config.json: .*refused"):
-        sources.fetch("tiny", server.with_source(entry, UrlSource("http://127.0.0.1:1")))
+        sources.fetch("tiny", server.with_source(entry, UrlSource(base="http://127.0.0.1:1")))
 
 
 def test_sources_are_tried_in_order_and_all_failures_told(server, preset, entry, cache):
-    bad, good = UrlSource(server.address.replace("http", "https")), UrlSource(server.address)
+    bad, good = UrlSource(base=server.address.replace("http", "https")), UrlSource(base=server.address)
     folder = sources.fetch("tiny", server.with_source(entry, BundledSource(), bad, good))
     assert same_files(folder, preset)
     shutil.rmtree(cache)
@@ -125,7 +125,7 @@ def test_sources_are_tried_in_order_and_all_failures_told(server, preset, entry,
 
 
 def test_a_corrupted_cache_is_fetched_again_once(server, preset, entry, cache):
-    entry = server.with_source(entry, UrlSource(server.address))
+    entry = server.with_source(entry, UrlSource(base=server.address))
     folder = sources.fetch("tiny", entry)
     (folder / WEIGHTS).write_bytes(b"rotten")
     assert same_files(sources.fetch("tiny", entry), preset)
@@ -138,7 +138,7 @@ def test_a_corrupted_cache_is_fetched_again_once(server, preset, entry, cache):
 
 def test_a_file_in_the_place_of_the_cache(server, entry, cache):
     cache.write_text("not a folder")
-    entry = server.with_source(entry, UrlSource(server.address))
+    entry = server.with_source(entry, UrlSource(base=server.address))
     with pytest.raises(PresetError, match=r"cannot be written: .*; set MUSIC_ZOO_CACHE to a folder"):
         sources.fetch("tiny", entry)
 
@@ -164,7 +164,7 @@ def test_a_read_only_cache(server, preset, entry):
     with tempfile.TemporaryDirectory() as name:  # not tmp_path: its parents are closed to other users
         cache = Path(name)
         cache.chmod(0o555)
-        entry = server.with_source(entry, UrlSource(server.address))
+        entry = server.with_source(entry, UrlSource(base=server.address))
         with (
             as_nobody(),
             pytest.raises(PresetError, match="Permission denied; set MUSIC_ZOO_CACHE to a folder"),
@@ -187,12 +187,12 @@ def test_a_full_disk(server, entry, cache, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(PresetError, match="No space left on device; set MUSIC_ZOO_CACHE"):
-        sources.fetch("tiny", server.with_source(entry, UrlSource(server.address)))
+        sources.fetch("tiny", server.with_source(entry, UrlSource(base=server.address)))
     assert not leftovers(cache)
 
 
 def test_many_at_once(server, preset, entry, cache):
-    entry = server.with_source(entry, UrlSource(server.address))
+    entry = server.with_source(entry, UrlSource(base=server.address))
     found = []
     threads = [threading.Thread(target=lambda: found.append(sources.fetch("tiny", entry))) for _ in range(4)]
     for thread in threads:
@@ -253,7 +253,7 @@ def hub_client(server, home: Path, *tasks: dict, **settings: str) -> list:
 @pytest.fixture
 def hub_manifest(server, entry, tmp_path) -> dict:
     path = tmp_path / "manifest.json"
-    update_manifest("tiny", server.with_source(entry, HubSource("org/tiny", COMMIT)), path)
+    update_manifest("tiny", server.with_source(entry, HubSource(repo="org/tiny", revision=COMMIT)), path)
     return {"manifest": str(path)}
 
 
