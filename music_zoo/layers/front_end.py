@@ -150,7 +150,7 @@ def _build(number: int, entry: Mapping[str, Any]) -> SignalLayer:
         raise ValueError(
             f'Layer {number} of a front end must be {{"layer": name, "config": {{...}}}}, got {entry!r}.'
         )
-    if entry["layer"] not in LAYERS:
+    if entry["layer"] not in list(LAYERS):
         raise ValueError(
             f"Layer {number} of the front end is {entry['layer']!r}, which is none of {_known()}; "
             "it may need a newer music_zoo."
