@@ -1,4 +1,4 @@
-"""Which Keras backend to use: the user's choice if there is one, else an installed one, else a clear error."""
+"""Which Keras backend to use: the user's choice if there is one, else an installed one, else an error."""
 
 import json
 import os
@@ -15,8 +15,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 def choose_backend() -> None:
     """Set `KERAS_BACKEND` to an installed backend, unless the user or an imported Keras has settled it.
 
-    Keras writes `~/.keras/keras.json` on its first import, with TensorFlow in it whether or not that is installed.
-    So the file counts only where it names an installed backend.
+    Keras writes `~/.keras/keras.json` on its first import, with TensorFlow in it whether or not that is
+    installed. So the file counts only where it names an installed backend.
     """
     if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules:
         return
@@ -35,7 +35,7 @@ def require_backend() -> None:
     if "keras" in sys.modules:
         return
     name = os.environ.get("KERAS_BACKEND")
-    if name is None:
+    if not name:
         raise BackendMissingError(
             "music_zoo needs TensorFlow, JAX or PyTorch, and none is installed. Install one of them: "
             + ", ".join(f'pip install "music-zoo[{extra}]"' for extra in BACKENDS)
@@ -43,18 +43,19 @@ def require_backend() -> None:
         )
     if name not in BACKENDS:
         raise BackendMissingError(
-            f"KERAS_BACKEND is {name!r}; music_zoo runs on one of {', '.join(BACKENDS)}. Set it to one of them, or unset it."
+            f"KERAS_BACKEND is {name!r}; music_zoo runs on one of {', '.join(BACKENDS)}. Set it to one of "
+            "them, or unset it."
         )
     if find_spec(name) is None:
         raise BackendMissingError(
-            f'KERAS_BACKEND is {name!r}, which is not installed. Install it (pip install "music-zoo[{name}]") '
-            "or unset the variable to use an installed one."
+            f"KERAS_BACKEND is {name!r}, which is not installed. Install it "
+            f'(pip install "music-zoo[{name}]") or unset the variable to use an installed one.'
         )
 
 
 def _configured_backend() -> str | None:
-    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     try:
+        keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
         return json.loads((keras_home / "keras.json").read_text()).get("backend")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RuntimeError):  # RuntimeError: a user without a home folder
         return None

@@ -1,4 +1,4 @@
-"""The classifier: front end, backbone, pooling, head and calibrator as one `keras.Model`, and what it does with audio."""
+"""The classifier: front end, backbone, pooling, head and calibrator as one model that takes audio."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,44 +9,19 @@ import keras
 import numpy as np
 
 from music_zoo.calibration import Temperature
-from music_zoo.errors import AudioError, MusicZooError, PresetError
+from music_zoo.errors import MusicZooError, PresetError
 from music_zoo.hub.preset_files import PresetFiles, check_tensors, write_preset
 from music_zoo.inference import Inference, infer
 from music_zoo.layers import FrontEnd, GlobalPooling
 from music_zoo.models import BACKBONES, Backbone
 from music_zoo.prediction import Prediction
+from music_zoo.task_model import TASKS, TaskModel
 
-#: The tasks, each with the activation that turns logits into probabilities.
-TASKS = {"single_label": "softmax", "multi_label": "sigmoid"}
+#: The parts that may have weights, the first word of each weight's name.
+PARTS = ("front_end", "backbone", "head", "calibrator")
 
 #: A file, or an array `(samples,)` or `(channels, samples)`.
 Audio = str | PathLike | np.ndarray
-
-
-class TaskModel(keras.Model):
-    """A functional model whose `compile` knows the task's loss and metrics and when XLA pays."""
-
-    def __init__(self, inputs, outputs, *, task: str, xla_on_tensorflow: bool, name: str):
-        super().__init__(inputs=inputs, outputs=outputs, name=name)
-        self.task = task
-        # JAX always compiles; on PyTorch compilation of these models fails or does not pay.
-        backend = keras.config.backend()
-        self._xla = backend == "jax" or (backend == "tensorflow" and xla_on_tensorflow)
-        self.jit_compile = self._xla
-
-    def compile(self, optimizer="adam", loss=None, *, metrics=None, jit_compile=None, **kwargs) -> None:
-        """Configure training, with the task's usual loss and metrics where none are given.
-
-        Single-label: sparse categorical cross-entropy (targets are class indices) and accuracy. Multi-label:
-        binary cross-entropy and macro area under the ROC curve. Both take the probabilities that the model returns.
-        """
-        if loss is None:
-            single = self.task == "single_label"
-            loss = "sparse_categorical_crossentropy" if single else "binary_crossentropy"
-            if metrics is None:
-                metrics = ["accuracy"] if single else [keras.metrics.AUC(multi_label=True, name="roc_auc")]
-        jit_compile = self._xla if jit_compile is None else jit_compile
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="music_zoo")
@@ -54,10 +29,10 @@ class Classifier(TaskModel):
     """Audio in, calibrated probabilities out.
 
     A functional model from a batch of windows of waveform, `(batch, window)` float32, mono, at
-    `front_end.sample_rate`, to probabilities `(batch, num_classes)`. Compile and `fit` it like any Keras model.
-    `classify` and `embed` take files and arrays of any length and do all that lies before and after the network.
-    To train only the head, set `classifier.backbone.trainable = False` before `compile`; the backbone's batch
-    normalisation then keeps its statistics.
+    `front_end.sample_rate`, to probabilities `(batch, num_classes)`. Compile and `fit` it like any Keras
+    model. `classify` and `embed` take files and arrays of any length and do all that lies before and after
+    the network. To train only the head, set `classifier.backbone.trainable = False` before `compile`; the
+    backbone's batch normalisation then keeps its statistics.
 
     Args:
         front_end: Waveform to features.
@@ -77,8 +52,8 @@ class Classifier(TaskModel):
         window_samples: The same in samples.
 
     Raises:
-        ValueError: A setting that cannot be: an unknown task, no or repeated labels, a window too short for the
-            front end.
+        ValueError: A setting that cannot be: an unknown task, no or repeated labels, a window too short for
+            the front end.
     """
 
     def __init__(
@@ -93,10 +68,12 @@ class Classifier(TaskModel):
         dropout: float = 0.0,
         name: str = "classifier",
     ):
-        labels = tuple(labels)
+        labels = (labels,) if isinstance(labels, str) else tuple(labels)  # no string is a list of letters
         _check_settings(front_end, labels, task, window)
         window_samples = round(window * front_end.sample_rate)
-        pool = GlobalPooling(pooling)
+        pool = GlobalPooling(
+            pooling, dtype="float32"
+        )  # embeddings keep their digits under mixed precision, too
         drop = keras.layers.Dropout(dropout, name="dropout")
         head = keras.layers.Dense(len(labels), dtype="float32", name="head")
         calibrator = Temperature(name="calibrator")
@@ -142,7 +119,7 @@ class Classifier(TaskModel):
         """Sample rate of the waveform in Hz."""
         return self.front_end.sample_rate
 
-    # ---- views: other ends of the same network, sharing its weights ------------------------------------------------
+    # ---- views: other ends of the same network, sharing its weights ----------------------------------------
 
     @cached_property  # writes past Keras' attribute tracking, which would list the shared layers again
     def _views(self) -> dict[tuple[str, str], TaskModel]:
@@ -154,9 +131,17 @@ class Classifier(TaskModel):
         Args:
             inputs: `"waveform"` or `"features"` (the front end's output, of any number of frames).
             outputs: `"features"`, `"embedding"`, `"logits"` (before the calibrator) or `"probabilities"`.
+
+        Raises:
+            ValueError: No such point.
         """
         if (inputs, outputs) not in self._views:
-            start, ends = self._ends[inputs]
+            start, ends = self._ends.get(inputs, (None, {}))
+            if outputs not in ends:
+                raise ValueError(
+                    "A view goes from 'waveform' or 'features' to 'features', 'embedding', 'logits' or "
+                    f"'probabilities', got {inputs!r} to {outputs!r}."
+                )
             self._views[inputs, outputs] = TaskModel(
                 start,
                 ends[outputs],
@@ -171,7 +156,7 @@ class Classifier(TaskModel):
         """The network after its front end: `fit` and `predict` on stored features, the same weights."""
         return self.view("features", "probabilities")
 
-    # ---- audio of any length ---------------------------------------------------------------------------------------
+    # ---- audio of any length -------------------------------------------------------------------------------
 
     def classify(
         self,
@@ -183,8 +168,8 @@ class Classifier(TaskModel):
     ) -> Prediction:
         """Classify one file or array of any length; memory does not grow with the length of a file.
 
-        The probabilities are the mean over windows. Windows start every `hop` seconds; the last one is moved back
-        so that it ends with the audio; audio shorter than a window is repeated until it fills one.
+        The probabilities are the mean over windows. Windows start every `hop` seconds; the last one is moved
+        back so that it ends with the audio; audio shorter than a window is repeated until it fills one.
 
         Args:
             audio: A file, or an array `(samples,)` or `(channels, samples)`.
@@ -196,8 +181,8 @@ class Classifier(TaskModel):
             AudioError: The audio cannot be used; the message says why.
 
         Warns:
-            UserWarning: The audio is silent, or of so low a sample rate that much of what the classifier listens
-                to is missing. The notes of the result say so too.
+            UserWarning: The audio is silent, or of so low a sample rate that much of what the classifier
+                listens to is missing. The notes of the result say so too.
         """
         source = _source(audio, sample_rate)
         (result,) = self.classify_many([source], hop=hop, allow_truncated=allow_truncated)
@@ -272,8 +257,11 @@ class Classifier(TaskModel):
         """Run many files up to some point of the network, with the outputs of each window kept apart.
 
         Args:
-            audios: As in `classify_many`, and so are `hop`, `allow_truncated` and `progress`.
+            audios: As in `classify_many`.
             outputs: As in `view`.
+            hop: As in `classify`.
+            allow_truncated: As in `classify`.
+            progress: As in `classify_many`.
 
         Yields:
             For each input, in order, what came out or, where it cannot be used, the error.
@@ -285,12 +273,12 @@ class Classifier(TaskModel):
             audios,
             sample_rate=self.sample_rate,
             window=self.window_samples,
-            hop=round((hop or self.window) * self.sample_rate),
+            hop=max(1, round((hop or self.window) * self.sample_rate)),
             allow_truncated=allow_truncated,
             progress=progress,
         )
 
-    # ---- files -----------------------------------------------------------------------------------------------------
+    # ---- files ---------------------------------------------------------------------------------------------
 
     def get_config(self) -> dict:
         """Return a description in plain JSON from which `from_config` builds the same network."""
@@ -328,7 +316,9 @@ class Classifier(TaskModel):
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return every weight by its name in a preset's file, such as `backbone.stem_conv.kernel`."""
-        return {name: keras.ops.convert_to_numpy(variable) for name, variable in self._named_weights().items()}
+        return {
+            name: keras.ops.convert_to_numpy(variable) for name, variable in self._named_weights().items()
+        }
 
     def set_tensors(self, tensors: Mapping[str, np.ndarray], parts: Sequence[str] | None = None) -> None:
         """Set weights by name, all or none of them.
@@ -338,8 +328,12 @@ class Classifier(TaskModel):
             parts: Set only the weights of these parts (such as `["front_end", "backbone"]`), ignore others.
 
         Raises:
-            PresetError: A missing, extra or misshapen tensor; the message names each. No weight has changed then.
+            PresetError: A missing, extra or misshapen tensor; the message names each, and no weight has
+                changed.
+            ValueError: A part that there is not.
         """
+        if unknown := sorted(set(parts or ()) - set(PARTS)):
+            raise ValueError(f"`parts` may name {', '.join(PARTS)}, got {', '.join(unknown)}.")
 
         def wanted(name: str) -> bool:
             return parts is None or name.split(".")[0] in parts
@@ -375,23 +369,24 @@ class Classifier(TaskModel):
 
         Raises:
             PresetError: A config that describes no classifier, or weights that do not fit it.
+            ValueError: Labels or a task that a classifier cannot have.
         """
         try:
-            config = dict(files.config["classifier"])
-            if labels is not None:
-                config |= {"labels": list(labels), "task": task or config["task"]}
-            classifier = cls.from_config(config)
-        except (KeyError, TypeError, ValueError) as error:
-            raise PresetError(f"The preset's config.json describes no classifier: {error}") from error
-        classifier.set_tensors(files.tensors, None if labels is None else ["front_end", "backbone"])
-        return classifier
+            classifier = cls.from_config(files.config["classifier"])
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise PresetError(f"The preset's config.json describes no classifier: {error!r}") from error
+        classifier.set_tensors(files.tensors)
+        if labels is None:
+            return classifier
+        own = {"labels": labels, "task": task or classifier.task}
+        trained = {"front_end": classifier.front_end, "backbone": classifier.backbone}
+        return cls(**classifier.get_config() | own | trained)
 
     def _named_weights(self) -> dict[str, keras.Variable]:
-        parts = {"front_end": self.front_end, "backbone": self.backbone}
-        parts |= {"head": self.head, "calibrator": self.calibrator}
         return {
             f"{part}.{variable.path.removeprefix(layer.name + '/').replace('/', '.')}": variable
-            for part, layer in parts.items()
+            for part in PARTS
+            for layer in [getattr(self, part)]
             for variable in layer.weights
         }
 
@@ -402,7 +397,8 @@ def _source(audio: Audio, sample_rate: int | None):
         return audio, sample_rate
     if sample_rate is not None:
         raise ValueError(
-            f"A file says its own sample rate; `sample_rate` belongs to arrays. Got {audio} with {sample_rate}."
+            f"A file says its own sample rate; `sample_rate` belongs to arrays. Got {audio} with "
+            f"{sample_rate}."
         )
     return audio
 
@@ -415,8 +411,8 @@ def _check_settings(front_end: FrontEnd, labels: tuple[str, ...], task: str, win
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise ValueError(f"Labels must differ from each other; repeated: {repeated}.")
-    if window * front_end.sample_rate < front_end.min_samples:
+    if not front_end.min_samples <= window * front_end.sample_rate < float("inf"):
         raise ValueError(
-            f"A window of {window} s at {front_end.sample_rate} Hz is shorter than the {front_end.min_samples} samples "
-            "that the front end needs."
+            f"A window must hold at least the {front_end.min_samples} samples that the front end needs at "
+            f"{front_end.sample_rate} Hz, got {window} s."
         )

@@ -17,7 +17,7 @@ def temporary_beside(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what was written there takes the place of `path`, unless an error came in between.
+    """Give a name to write to; what was written there takes the place of `path`, unless an error came.
 
     So at any time `path` holds either all of the old content or all of the new. Folders above it are made.
     """

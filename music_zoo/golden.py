@@ -1,4 +1,4 @@
-"""Golden tensors: an input and what a preset made of it, to check every backend, export and download against."""
+"""Golden tensors: an input and what a preset makes of it, to check backends, exports, downloads against."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -31,7 +31,11 @@ def golden_waveform(sample_rate: int) -> np.ndarray:
 
 
 def make_golden(classifier: "Classifier") -> dict[str, np.ndarray]:
-    """Return `waveform` (int16) and the `embedding` `(1, embedding_dim)` and `probabilities` `(1, num_classes)` of it."""
+    """Return a waveform and what the classifier makes of it.
+
+    Returns:
+        `waveform` `(samples,)` int16, `embedding` `(1, embedding_dim)`, `probabilities` `(1, num_classes)`.
+    """
     waveform = golden_waveform(classifier.sample_rate)
     return {"waveform": waveform, **_outputs(classifier, waveform)}
 
@@ -42,25 +46,32 @@ def check_golden(classifier: "Classifier", golden: Mapping[str, np.ndarray], tol
     Args:
         classifier: On any backend.
         golden: As from `make_golden`.
-        tolerance: Largest absolute difference of a probability, and of an embedding relative to its largest value.
+        tolerance: Largest absolute difference of a probability, and of an embedding relative to its largest
+            value.
 
     Raises:
         PresetError: It does not; the message says by how much.
     """
+    missing = {"waveform", "embedding", "probabilities"} - set(golden)
+    if missing:
+        raise PresetError(f"{classifier.name}: the golden tensors lack {', '.join(sorted(missing))}.")
     for name, got in _outputs(classifier, golden["waveform"]).items():
         expected = golden[name]
-        scale = max(1.0, float(np.abs(expected).max()))
-        difference = float(np.abs(got - expected).max()) / scale if got.shape == expected.shape else np.inf
-        if not difference <= tolerance:
+        scale = 1.0 if name == "probabilities" else float(np.abs(expected).max())
+        difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else np.inf
+        if not difference <= tolerance * scale:
             raise PresetError(
-                f"{classifier.name}: the {name} of the golden input differs by {difference:.2g} from the stored one "
-                f"(expected at most {tolerance:g}). The weights or the front end are not those of this preset."
+                f"{classifier.name}: the {name} of the golden input differs by {difference:.2g} from the "
+                f"stored one (expected at most {tolerance * scale:.2g}). The weights or the front end are "
+                "not those of this preset."
             )
 
 
 def _outputs(classifier: "Classifier", waveform: np.ndarray) -> dict[str, np.ndarray]:
     samples = waveform.astype(np.float32) / 32768
-    window = np.resize(samples, (1, classifier.window_samples))  # repeats, as `classify` does with short audio
+    window = np.resize(
+        samples, (1, classifier.window_samples)
+    )  # repeats, as `classify` does with short audio
     return {
         name: np.asarray(classifier.view("waveform", name).predict(window, verbose=0))
         for name in ("embedding", "probabilities")

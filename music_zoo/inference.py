@@ -1,4 +1,4 @@
-"""Files of any length and number through a model in bounded memory: decoded ahead in threads, batched across files."""
+"""Files of any length and number through a model in bounded memory: decoded ahead, batched across files."""
 
 import queue
 import threading
@@ -11,10 +11,10 @@ from os import PathLike, fspath
 
 import numpy as np
 
-from music_zoo.audio import from_array, is_constant, probe, resample, split, stream
+from music_zoo.audio import Window, from_array, probe, resample_blocks, split, stream
 from music_zoo.errors import AudioError, MusicZooError
 
-#: Samples in one batch: three windows of 30 s at 44.1 kHz. Larger batches are no faster on a CPU and cost memory.
+#: Samples in one batch: three windows of 30 s at 44.1 kHz. More are no faster on a CPU and cost memory.
 BATCH_SAMPLES = 4_000_000
 #: Files decoded at the same time.
 WORKERS = 2
@@ -60,7 +60,8 @@ def infer(
         window: Length of a window in samples.
         hop: Samples from the start of one window to that of the next.
         allow_truncated: Take what can be decoded of a file that ends before its header says.
-        progress: Called with the seconds of audio that have newly gone through the model.
+        progress: Called with the seconds of audio that have newly gone through the model; over all windows of
+            a file they add up to its duration.
 
     Yields:
         For each input, in order, its result or, where it cannot be used, the error.
@@ -74,17 +75,16 @@ def infer(
         return feed
 
     waiting: deque[_Item] = deque()
-    batch: list[tuple[_Item, np.ndarray]] = []
+    batch: list[tuple[_Item, Window]] = []
 
     def run_batch() -> None:
         if not batch:
             return
-        outputs = _predict(model, [samples for _, samples in batch], batch_size)
-        for (item, _), output in zip(batch, outputs, strict=True):
-            item.outputs.append(output)
+        outputs = _predict(model, [window.samples for _, window in batch], batch_size)
+        fresh = sum(item.add(window, output) for (item, window), output in zip(batch, outputs, strict=True))
         batch.clear()
         if progress:
-            progress(len(outputs) * hop / sample_rate)
+            progress(fresh / sample_rate)
 
     def finished() -> Iterator[Inference | MusicZooError]:
         while waiting and waiting[0].is_complete:
@@ -97,8 +97,8 @@ def infer(
         while feeds:
             item = _Item(feeds[0])
             waiting.append(item)
-            for samples in item.read():
-                batch.append((item, samples))
+            for piece in item.read():
+                batch.append((item, piece))
                 if len(batch) == batch_size:
                     run_batch()
                     yield from finished()
@@ -114,9 +114,9 @@ def infer(
 
 @dataclass
 class _End:
-    """The last thing in a feed: how much audio there was, or why it ended early."""
+    """The last thing in a feed: how many windows there were, or why it ended early."""
 
-    samples: int = 0
+    windows: int = 0
     notes: tuple[str, ...] = ()
     error: BaseException | None = None
 
@@ -125,41 +125,61 @@ class _Feed:
     """The windows of one piece of audio, decoded by a worker into a short queue."""
 
     def __init__(self, audio, length: int, stop: threading.Event):
-        self.audio = audio
-        self.source = "array" if isinstance(audio, tuple) else fspath(audio)
+        is_file = isinstance(audio, str | PathLike)
+        self.audio = audio if is_file or isinstance(audio, tuple) else (audio, None)
+        self.source = fspath(audio) if is_file else "array"
         self.queue: queue.Queue = queue.Queue(maxsize=length)
         self._stop = stop
 
     def fill(self, sample_rate: int, window: int, hop: int, allow_truncated: bool) -> None:
         end = _End()
-        constant = True
-
-        def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-            for block in blocks:
-                end.samples += len(block)
-                yield block
-            if end.samples < MIN_SECONDS * sample_rate:
-                raise AudioError(
-                    f"{self.source}: {end.samples / sample_rate:.4f} s of audio are too short to classify; expected at "
-                    f"least {MIN_SECONDS} s."
-                )
-
         try:
-            blocks, own_rate = _open(self.audio, sample_rate, allow_truncated)
-            for piece in split(counted(blocks), window, hop):
-                constant = constant and is_constant(piece.samples)
-                self._put(piece)
-            end.notes = _notes(constant, own_rate, sample_rate)
+            blocks, own_rate = _open(self.audio, allow_truncated)
+            listened = _Listened(blocks)
+            for piece in split(resample_blocks(listened, own_rate, sample_rate), window, hop):
+                if piece.stop < min(window, MIN_SECONDS * sample_rate):
+                    raise AudioError(
+                        f"{self.source}: {piece.stop / sample_rate:.4f} s of audio are too short to "
+                        f"classify; expected at least {MIN_SECONDS} s."
+                    )
+                if not self._put(piece):
+                    return
+                end.windows += 1
+            end.notes = _notes(listened.is_constant, own_rate, sample_rate)
         except BaseException as error:  # handed to the reader, which raises what is no fault of the audio
             end.error = error
         self._put(end)
 
-    def _put(self, entry) -> None:
+    def _put(self, entry) -> bool:
+        """Put into the queue once there is room; return whether anybody still wants it."""
         while not self._stop.is_set():
             try:
-                return self.queue.put(entry, timeout=0.2)
+                self.queue.put(entry, timeout=0.2)
+                return True
             except queue.Full:
                 continue
+        return False
+
+
+class _Listened:
+    """Blocks as they are, with an ear on whether all of their samples are the same.
+
+    It listens before resampling, which makes a constant ring at its ends.
+    """
+
+    def __init__(self, blocks: Iterable[np.ndarray]):
+        self._blocks = blocks
+        self._low, self._high = np.inf, -np.inf
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self._low, self._high = min(self._low, block.min()), max(self._high, block.max())
+            yield block
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no two samples differed."""
+        return self._low >= self._high
 
 
 @dataclass
@@ -171,37 +191,37 @@ class _Item:
     outputs: list[np.ndarray] = field(default_factory=list)
     end: _End | None = None
 
-    def read(self) -> Iterator[np.ndarray]:
+    def read(self) -> Iterator[Window]:
         while not isinstance(entry := self.feed.queue.get(), _End):
-            self.bounds.append((entry.start, entry.stop))
-            yield entry.samples
+            yield entry
         if entry.error is not None and not isinstance(entry.error, MusicZooError):
             raise entry.error
         self.end = entry
 
+    def add(self, window: Window, output: np.ndarray) -> int:
+        """Keep the output of the next window; return how many samples were in no window before it."""
+        known = self.bounds[-1][1] if self.bounds else 0
+        self.bounds.append((window.start, window.stop))
+        self.outputs.append(output)
+        return window.stop - known
+
     @property
     def is_complete(self) -> bool:
-        return self.end is not None and (self.end.error is not None or len(self.outputs) == len(self.bounds))
+        return self.end is not None and (self.end.error is not None or len(self.outputs) == self.end.windows)
 
     def result(self, sample_rate: int) -> Inference | MusicZooError:
         if self.end.error is not None:
             return self.end.error
-        return Inference(
-            source=self.feed.source,
-            outputs=np.stack(self.outputs),
-            times=np.array(self.bounds) / sample_rate,
-            duration=self.end.samples / sample_rate,
-            notes=self.end.notes,
-        )
+        times = np.array(self.bounds) / sample_rate
+        return Inference(self.feed.source, np.stack(self.outputs), times, float(times[-1, 1]), self.end.notes)
 
 
-def _open(audio, sample_rate: int, allow_truncated: bool) -> tuple[Iterable[np.ndarray], int]:
-    """Return blocks at `sample_rate` and the audio's own rate."""
+def _open(audio, allow_truncated: bool) -> tuple[Iterable[np.ndarray], int]:
+    """Return blocks at the audio's own rate, and that rate."""
     if isinstance(audio, tuple):
         samples, own_rate = audio
-        return [resample(from_array(samples, own_rate), own_rate, sample_rate)], own_rate
-    own_rate = probe(audio).sample_rate
-    return stream(audio, sample_rate, allow_truncated=allow_truncated), own_rate
+        return [from_array(samples, own_rate)], own_rate
+    return stream(audio, allow_truncated=allow_truncated), probe(audio).sample_rate
 
 
 def _notes(constant: bool, own_rate: int, sample_rate: int) -> tuple[str, ...]:
@@ -210,8 +230,8 @@ def _notes(constant: bool, own_rate: int, sample_rate: int) -> tuple[str, ...]:
         notes.append("the audio is silent or constant: the probabilities say nothing about it.")
     if own_rate < sample_rate / 2:
         notes.append(
-            f"recorded at {own_rate} Hz, so nothing above {own_rate / 2:.0f} Hz is left of what a classifier for "
-            f"{sample_rate} Hz listens to: expect worse probabilities."
+            f"recorded at {own_rate} Hz, so nothing above {own_rate / 2:.0f} Hz is left of what a classifier "
+            f"for {sample_rate} Hz listens to: expect worse probabilities."
         )
     return tuple(notes)
 

@@ -1,4 +1,4 @@
-"""Pictures that several parts draw in one style. Matplotlib is imported when a picture is drawn, not before."""
+"""Pictures in one style, for several parts. Matplotlib is imported when a picture is drawn, not before."""
 
 from pathlib import Path
 
@@ -62,7 +62,10 @@ def _timeline(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
         Edges `(stretches + 1,)` in seconds and means `(stretches, labels)`.
     """
     edges = np.unique(times)
-    middles = (edges[:-1] + edges[1:]) / 2
-    covers = (times[:, :1] <= middles) & (middles < times[:, 1:])  # (windows, stretches)
-    covers = covers / np.maximum(covers.sum(axis=0), 1)
-    return edges, covers.T @ values
+    start, end = np.searchsorted(edges, times).T
+    counted = np.column_stack([values.astype(np.float64), np.ones(len(values))])
+    steps = np.zeros((len(edges), counted.shape[1]))  # what changes at each edge
+    np.add.at(steps, start, counted)
+    np.subtract.at(steps, end, counted)
+    sums = steps.cumsum(axis=0)[:-1]
+    return edges, sums[:, :-1] / sums[:, -1:]

@@ -1,4 +1,4 @@
-"""A name to a classifier: `load`, `list_models`, `describe`. Keras is imported when something is loaded, not before."""
+"""A name to a classifier: `load`, `list_models`, `describe`. Keras is imported when something is loaded."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches

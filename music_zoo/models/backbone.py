@@ -1,4 +1,4 @@
-"""What every backbone promises, so that one classifier, one contract test and one file format serve them all."""
+"""What every backbone promises, so that one classifier, one contract test and one file format serve all."""
 
 import keras
 

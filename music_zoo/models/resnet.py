@@ -2,9 +2,9 @@
 
 After the 420k-parameter ResNet with which Lukashevich et al. (2023, doi:10.1145/3616195.3616228) study
 calibration; they take it from Grollmisch and Cano (Electronics 10(15):1807, 2021). Neither text that we
-could read gives its layers, so all but the size is **our choice**: basic blocks (He et al. 2016, arXiv:1512.03385) in
-three stages, a 5x5 stem that halves both axes, shortcuts that average before they project (He et al. 2019,
-arXiv:1812.01187).
+could read gives its layers, so all but the size is **our choice**: basic blocks (He et al. 2016,
+arXiv:1512.03385) in three stages, a 5x5 stem that halves both axes, shortcuts that average before they
+project (He et al. 2019, arXiv:1812.01187).
 """
 
 import keras
@@ -12,7 +12,7 @@ from keras import layers
 
 from music_zoo.models.backbone import Backbone
 
-# ---- layers ----------------------------------------------------------------------------------------------------
+# ---- layers ------------------------------------------------------------------------------------------------
 
 
 def _batch_norm(x, name: str):
@@ -45,7 +45,7 @@ def _basic_block(x, width: int, stride: int, name: str):
     return layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([x, shortcut]))
 
 
-# ---- backbone --------------------------------------------------------------------------------------------------
+# ---- backbone ----------------------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable(package="music_zoo")
@@ -106,7 +106,7 @@ class ResNet(Backbone):
         }
 
 
-# ---- configs ---------------------------------------------------------------------------------------------------
+# ---- configs -----------------------------------------------------------------------------------------------
 
 CONFIGS = {
     "resnet-compact": {"stem_width": 24, "widths": (24, 48, 96), "blocks": (2, 2, 2)},
