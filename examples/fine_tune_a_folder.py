@@ -21,7 +21,9 @@ from music_zoo.datasets import AudioFolder
 
 def main(arguments: list[str] | None = None) -> None:
     """Read, train the head, train everything, calibrate, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="one sub-folder of audio files per label")
     parser.add_argument("--output", type=Path, required=True, help="preset folder to write")
     parser.add_argument("--model", default="resnet-fma", help="preset to start from")
@@ -41,7 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     usable = [i for i, file in enumerate(files) if not isinstance(file, music_zoo.MusicZooError)]
     features = [files[i].outputs for i in usable]
     targets = data.targets[usable]
-    train, held_out = train_test_split(np.arange(len(usable)), test_size=0.2, stratify=targets, random_state=0)
+    train, held_out = train_test_split(
+        np.arange(len(usable)), test_size=0.2, stratify=targets, random_state=0
+    )
     x = np.concatenate([features[i] for i in train])
     y = np.repeat(targets[train], [len(features[i]) for i in train])
 

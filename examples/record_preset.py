@@ -22,7 +22,9 @@ PRESETS = Path(music_zoo.__file__).parent / "presets"
 
 def main(arguments: list[str] | None = None) -> None:
     """Copy, measure, record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("preset", type=Path, help="preset folder, as training wrote it")
     parser.add_argument("--card", type=Path, required=True, help="JSON with the texts of the entry")
     parser.add_argument("--data", type=Path, required=True, help="folder to measure on")

@@ -15,7 +15,6 @@ there are any, are a third target. None of this is needed to use the classifier.
 
 import argparse
 import os
-from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # the fastest for 2-D convolutions on a CPU
@@ -35,7 +34,9 @@ MIN_TAG_TRACKS = 50  # a finer genre with fewer training tracks is no target
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, calibrate, write a preset folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="log-mel folder of FMA-small or GTZAN")
     parser.add_argument("--output", type=Path, required=True, help="where checkpoints and the preset go")
     parser.add_argument("--start", help="preset whose backbone to start from")
@@ -44,7 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--mixup", type=float, default=0.4, help="alpha of mixup (arXiv:1710.09412); 0 is none")
+    parser.add_argument(
+        "--mixup", type=float, default=0.4, help="alpha of mixup (arXiv:1710.09412); 0 is none"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
 
@@ -61,7 +64,9 @@ def main(arguments: list[str] | None = None) -> None:
         epochs=args.epochs,
         shuffle=False,  # `Batches` shuffles
         callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)),
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch)
+            ),
             ValidationScore(classifier, dataset),
             keras.callbacks.CSVLogger(args.output / "log.csv", append=True),
             keras.callbacks.BackupAndRestore(args.output / "backup"),
@@ -99,11 +104,10 @@ def training_targets(dataset: LogMelDataset, folder: Path) -> dict[str, np.ndarr
         embedding = (embedding - embedding.mean(axis=0)) / (embedding.std(axis=0) + 1e-6)
         targets["genre"] = (targets["genre"] + teacher(embedding, genre)) / 2
         targets["vggish"] = embedding
-    finer = [set(names) for names, split in zip(dataset.tags, dataset.splits, strict=True) if split == "train"]
-    counts = Counter(name for names in finer for name in names)
-    if len(counts) > len(dataset.labels):
-        common = sorted(name for name, count in counts.items() if count >= MIN_TAG_TRACKS)
-        targets["tags"] = np.array([[name in names for name in common] for names in finer], np.float32)
+    tag_names = sorted({name for names in dataset.tags for name in names})
+    if len(tag_names) > len(dataset.labels):
+        tags = dataset.tag_targets("train", tag_names)
+        targets["tags"] = tags[:, tags.sum(axis=0) >= MIN_TAG_TRACKS].astype(np.float32)
     return targets
 
 
@@ -122,7 +126,9 @@ def training_model(classifier: Classifier, targets: dict, args: argparse.Namespa
     """The classifier's network with an output for each target, compiled."""
     embedding = classifier.view("features", "embedding")
     dropped = keras.layers.Dropout(classifier.dropout)(embedding.output)
-    outputs = {name: keras.layers.Dense(values.shape[1], name=name)(dropped) for name, values in targets.items()}
+    outputs = {
+        name: keras.layers.Dense(values.shape[1], name=name)(dropped) for name, values in targets.items()
+    }
     outputs["genre"] = classifier.head(dropped)
     losses = {
         "genre": keras.losses.CategoricalCrossentropy(from_logits=True),

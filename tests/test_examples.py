@@ -31,7 +31,9 @@ def test_demo_song_is_the_one_that_the_repository_ships(tmp_path):
     made, rate = soundfile.read(tmp_path / "demo.ogg")
     shipped, shipped_rate = soundfile.read(EXAMPLES / "demo.ogg")
     assert (rate, made.shape) == (shipped_rate, shipped.shape)
-    np.testing.assert_allclose(made, shipped, atol=0.02)  # Vorbis is lossy, and its encoder changes with versions
+    np.testing.assert_allclose(
+        made, shipped, atol=0.02
+    )  # Vorbis is lossy, and its encoder changes with versions
 
 
 def test_fine_tune_a_folder(tmp_path, capsys):
@@ -59,7 +61,10 @@ def log_mel_folder(tmp_path) -> Path:
     rng = np.random.default_rng(0)
     splits = ["train"] * 40 + ["validation"] * 12 + ["test"] * 12
     genres = ["Dark", "Bright"] * 32
-    rows = [f"{i},{split},{genre},{genre}|Loud" for i, (split, genre) in enumerate(zip(splits, genres, strict=True))]
+    rows = [
+        f"{i},{split},{genre},{genre}|Loud"
+        for i, (split, genre) in enumerate(zip(splits, genres, strict=True))
+    ]
     (folder / "tracks.csv").write_text("\n".join(["track_id,split,genre,genres", *rows]) + "\n")
     level = np.where(np.array(genres) == "Bright", 150, 50)[:, None, None]
     images = np.clip(level + 40 * rng.standard_normal((64, 128, 128)), 0, 255).astype(np.uint8)
@@ -73,11 +78,15 @@ def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
     train, record = script("train_resnet"), script("record_preset")
     monkeypatch.setattr(train, "MIN_TAG_TRACKS", 10)
     run = tmp_path / "resnet-toy"
-    train.main(["--data", str(log_mel_folder), "--output", str(run), "--epochs", "2", "--batch-size", "20"])
+    train.main(["--data", str(log_mel_folder), "--output", str(run), "--epochs", "3", "--batch-size", "20"])
 
     manifest = tmp_path / "weights_manifest.json"
     monkeypatch.setattr(record, "PRESETS", tmp_path / "presets")
-    monkeypatch.setattr(record, "update_manifest", lambda name, entry: music_zoo.hub.manifest.update_manifest(name, entry, manifest))
+    monkeypatch.setattr(
+        record,
+        "update_manifest",
+        lambda name, entry: music_zoo.hub.manifest.update_manifest(name, entry, manifest),
+    )
     card = EXAMPLES / "cards" / "resnet-fma.json"
     record.main([str(run / "preset"), "--card", str(card), "--data", str(log_mel_folder)])
 

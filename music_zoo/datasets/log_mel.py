@@ -82,11 +82,27 @@ class LogMelDataset:
         Raises:
             DatasetError: There is no such split.
         """
-        chosen = self.splits == name
-        if name not in SPLITS or not chosen.any():
-            there = [split for split in SPLITS if split in self.splits]
-            raise DatasetError(f"{self.name} has the splits {', '.join(there)}; got {name!r}.")
+        chosen = self._chosen(name)
         return LogMelSplit(self.features[chosen], self.targets[chosen], self.ids[chosen])
+
+    def tag_targets(self, split: str, names: Sequence[str]) -> np.ndarray:
+        """Return the multi-label target of a split: 1 where a recording has a tag, `(recordings, names)` int64.
+
+        Raises:
+            DatasetError: There is no such split, or no recording of the data set has one of the tags.
+        """
+        unknown = sorted(set(names) - {tag for tags in self.tags for tag in tags})
+        if unknown:
+            raise DatasetError(f"{self.name} has no recording with the tags {unknown}.")
+        chosen = [tags for tags, use in zip(self.tags, self._chosen(split), strict=True) if use]
+        return np.array([[name in tags for name in names] for tags in chosen], dtype=np.int64)
+
+    def _chosen(self, split: str) -> np.ndarray:
+        chosen = self.splits == split
+        if split not in SPLITS or not chosen.any():
+            there = [name for name in SPLITS if name in self.splits]
+            raise DatasetError(f"{self.name} has the splits {', '.join(there)}; got {split!r}.")
+        return chosen
 
 
 def dequantize(features: np.ndarray) -> np.ndarray:

@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from music_zoo.classifier import TASKS, Classifier
-from music_zoo.datasets import AudioFolder, LogMelDataset, dequantize
+from music_zoo.classifier import Classifier
+from music_zoo.datasets import AudioFolder, LogMelDataset, NSynthTest, dequantize
 from music_zoo.errors import DatasetError, MusicZooError
 from music_zoo.evaluation.metrics import classification_metrics
 from music_zoo.layers import FrontEnd
+from music_zoo.task_model import TASKS
 
 
 @dataclass(frozen=True)
@@ -41,45 +42,61 @@ class Evaluation:
         """Return a table: a line per metric, calibrated beside uncalibrated."""
         lines = [f"{self.model} on {self.dataset} {self.split}, {self.examples} recordings"]
         lines.append(f"  {'':20}{'calibrated':>12}{'uncalibrated':>14}")
-        lines += [f"  {name:20}{value:12.4f}{self.uncalibrated[name]:14.4f}" for name, value in self.metrics.items()]
+        lines += [
+            f"  {name:20}{value:12.4f}{self.uncalibrated[name]:14.4f}" for name, value in self.metrics.items()
+        ]
         return "\n".join(lines)
 
 
-def evaluate(classifier: Classifier, dataset: LogMelDataset | AudioFolder, split: str | None = None) -> Evaluation:
+def evaluate(
+    classifier: Classifier, dataset: LogMelDataset | NSynthTest | AudioFolder, split: str | None = None
+) -> Evaluation:
     """Classify a split and score it, with and without the calibrator.
 
     Args:
-        classifier: With the data set's labels, in any order.
+        classifier: Single-label: with the data set's labels, in any order. Multi-label: with some of FMA-small's
+            genre names.
         dataset: Stored features, which must be those of the classifier's front end, or audio files, which are
             classified by the mean over their windows.
-        split: Of stored features, `"test"` if None; audio files are a split already.
+        split: `"test"` if None; an `AudioFolder` is a split already.
 
     Raises:
         DatasetError: Labels or features that are not the classifier's, or no file that can be used.
     """
-    columns = _columns(classifier, dataset.labels)
+    split = dataset.split if isinstance(dataset, AudioFolder) else split or "test"
+    targets = _targets(classifier, dataset, split)
+    skipped: tuple[str, ...] = ()
     if isinstance(dataset, LogMelDataset):
-        name, split = dataset.name, split or "test"
+        name = dataset.name
         _check_features(classifier, dataset)
-        features, targets, _ = dataset.split(split)
-        logits = classifier.view("features", "logits").predict(dequantize(features), batch_size=64, verbose=0)
-        per_recording, kept, skipped = list(logits[:, None]), np.arange(len(targets)), ()
+        features = dequantize(dataset.split(split).features)
+        logits = classifier.view("features", "logits").predict(features, batch_size=64, verbose=0)
+        per_recording = list(logits[:, None])
     else:
-        name, split, targets = str(dataset.root), dataset.split or "", dataset.targets
-        results = list(classifier.infer(dataset.paths, "logits"))
-        kept = np.array([i for i, result in enumerate(results) if not isinstance(result, MusicZooError)], int)
+        name = str(dataset.root)
+        paths = dataset.paths if isinstance(dataset, AudioFolder) else dataset.split(split).paths
+        results = list(classifier.infer(paths, "logits"))
         skipped = tuple(str(result) for result in results if isinstance(result, MusicZooError))
-        if not len(kept):
-            raise DatasetError(f"{name}: none of the {len(results)} files could be used. The first: {skipped[0]}")
-        per_recording = [results[i].outputs for i in kept]
-    targets = targets[kept]
+        if len(skipped) == len(results):
+            raise DatasetError(f"{name}: none of the {len(results)} files could be used. First: {skipped[0]}")
+        usable = [not isinstance(result, MusicZooError) for result in results]
+        per_recording = [result.outputs for result, use in zip(results, usable, strict=True) if use]
+        targets = targets[usable]
     temperature = float(classifier.calibrator.temperature)
 
     def score(divisor: float) -> dict[str, float]:
-        probabilities = np.stack([_probabilities(z / divisor, classifier.task).mean(axis=0) for z in per_recording])
-        return classification_metrics(probabilities[:, columns], targets, classifier.task)
+        files = [_probabilities(logits / divisor, classifier.task).mean(axis=0) for logits in per_recording]
+        return classification_metrics(np.stack(files), targets, classifier.task)
 
-    return Evaluation(classifier.name, name, split, len(kept), score(temperature), score(1.0), skipped)
+    return Evaluation(
+        model=classifier.name,
+        dataset=name,
+        split=split or "",
+        examples=len(per_recording),
+        metrics=score(temperature),
+        uncalibrated=score(1.0),
+        skipped=skipped,
+    )
 
 
 def _probabilities(logits: np.ndarray, task: str) -> np.ndarray:
@@ -89,15 +106,23 @@ def _probabilities(logits: np.ndarray, task: str) -> np.ndarray:
     return softmax(logits, axis=-1) if TASKS[task] == "softmax" else expit(logits)
 
 
-def _columns(classifier: Classifier, labels: tuple[str, ...]) -> list[int]:
-    """Positions of the data set's labels among the classifier's."""
-    if set(labels) != set(classifier.labels):
+def _targets(classifier: Classifier, dataset, split: str | None) -> np.ndarray:
+    """The data set's targets in terms of the classifier's labels."""
+    if classifier.task == "multi_label":
+        if not isinstance(dataset, LogMelDataset):
+            raise DatasetError(
+                f"{classifier.name} gives several labels to a file; the data have one per file."
+            )
+        return dataset.tag_targets(split, classifier.labels)
+    if set(dataset.labels) != set(classifier.labels):
         raise DatasetError(
             f"{classifier.name} and the data have different labels. Only in the data: "
-            f"{sorted(set(labels) - set(classifier.labels))}; only in the classifier: "
-            f"{sorted(set(classifier.labels) - set(labels))}."
+            f"{sorted(set(dataset.labels) - set(classifier.labels))}; only in the classifier: "
+            f"{sorted(set(classifier.labels) - set(dataset.labels))}."
         )
-    return [classifier.labels.index(label) for label in labels]
+    position = np.array([classifier.labels.index(label) for label in dataset.labels])
+    targets = dataset.targets if isinstance(dataset, AudioFolder) else dataset.split(split).targets
+    return position[targets]
 
 
 def _check_features(classifier: Classifier, dataset: LogMelDataset) -> None:
