@@ -3,15 +3,19 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from music_zoo import __version__, zoo
 from music_zoo.errors import MusicZooError
+
+if TYPE_CHECKING:
+    from music_zoo.classifier import Classifier
 
 app = typer.Typer(
     help="Pretrained music classifiers with calibrated probabilities.",
@@ -20,25 +24,40 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Paths = Annotated[list[Path], typer.Argument(help="Audio files, or folders to search for them.", show_default=False)]
+Paths = Annotated[
+    list[Path], typer.Argument(help="Audio files, or folders to search for them.", show_default=False)
+]
 Model = Annotated[str, typer.Option(help="Preset, preset folder, or hf://organisation/repository@revision.")]
-Hop = Annotated[float | None, typer.Option(help="Seconds between window starts [default: the window's length].")]
+Hop = Annotated[
+    float | None, typer.Option(help="Seconds between window starts [default: the window's length].")
+]
 Truncated = Annotated[bool, typer.Option("--allow-truncated", help="Take what can be decoded of cut files.")]
 
 DEFAULT_MODEL = "resnet-fma"
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on standard error and exit status 1."""
+    """Run the command line; errors of ours and of the disk are one line on standard error, exit status 1."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up log is not for our users
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
-        app()
-    except (MusicZooError, ValueError, OSError) as error:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except MusicZooError as error:
         sys.exit(f"music-zoo: {error}")
+    except OSError as error:
+        with suppress(OSError):  # Python flushes again on exit, and would complain again about a full disk
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        named = error.strerror and error.filename is not None
+        sys.exit(f"music-zoo: {error.filename}: {error.strerror}" if named else f"music-zoo: {error}")
 
 
 @app.callback(invoke_without_command=True)
-def options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     """Options before the command."""
     if version:
         print(__version__)
@@ -50,14 +69,21 @@ def tag(
     paths: Paths,
     model: Model = DEFAULT_MODEL,
     top: Annotated[int, typer.Option(min=1, help="How many labels to print.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with every probability.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="A table: a row per file, a column per label.")] = False,
-    windows: Annotated[bool, typer.Option(help="With --json: the probabilities of every window, too.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, with every probability.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="A table: a row per file, a column per label.")
+    ] = False,
+    windows: Annotated[
+        bool, typer.Option(help="With --json: the probabilities of every window, too.")
+    ] = False,
     taggram: Annotated[
         Path | None, typer.Option(help="Draw probabilities over time: a picture, or a folder for many files.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write here instead of to the screen; an interrupted run is taken up again.")
+        Path | None,
+        typer.Option(help="Write here instead of to the screen; an interrupted run is taken up again."),
     ] = None,
     hop: Hop = None,
     allow_truncated: Truncated = False,
@@ -66,30 +92,31 @@ def tag(
 
     Files that cannot be used are reported and skipped; the exit status is then 1.
     """
-    from music_zoo.records import RecordWriter
+    from music_zoo.records import Format, RecordWriter
 
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other.")
     files = _audio_files(paths)
-    if taggram is not None and len(files) > 1 and taggram.suffix:
-        raise typer.BadParameter(f"--taggram: {len(files)} files need a folder for their pictures, got {taggram}.")
-    classifier = zoo.load(model)
-    format = "json" if as_json else "csv" if as_csv else "text"
-    with RecordWriter(output, format, top=top, windows=windows) as records, _Run(files, records.done) as run:
-        for file, result in run.follow(
-            lambda todo, progress: classifier.classify_many(
-                todo, hop=hop, allow_truncated=allow_truncated, progress=progress
-            )
-        ):
+    pictures = _pictures(taggram, files)
+    classifier = _load(model, hop)
+    records = RecordWriter(
+        output,
+        sources=[str(file) for file in files],
+        labels=classifier.labels,
+        format=Format("json" if as_json else "csv" if as_csv else "text", top, windows),
+        settings={"model": model, "hop": hop, "allow_truncated": allow_truncated},
+    )
+    with records, _Run(files, None if output is None else records.done) as run:
+        for file, result in run.follow(classifier.classify_many, hop=hop, allow_truncated=allow_truncated):
+            if file in pictures:
+                run.say(f"wrote {result.plot(pictures[file])}")
             records.write(result)
-            for note in result.notes:
-                run.say(f"{file}: {note}")
-            if taggram is not None:
-                picture = taggram if taggram.suffix else taggram / f"{file.name}.png"
-                run.say(f"wrote {result.plot(picture)}")
+            if output or as_json or as_csv:  # the text on the screen has them already
+                for note in result.notes:
+                    run.say(f"{file}: {note}")
     if output is not None:
-        run.say(f"wrote {output}: {len(records.done) + run.finished} files")
-    raise typer.Exit(run.status)
+        run.say(f"wrote {output}: {run.finished} files")
+    raise typer.Exit(1 if run.failed else 0)
 
 
 @app.command()
@@ -103,51 +130,61 @@ def embed(
 ) -> None:
     """Write the embeddings of audio files.
 
-    .parquet: columns source, start, end (seconds) and embedding. .npy: float32 (rows, embedding_dim), and beside it
-    a .csv of the same name with source, start and end of each row.
+    .parquet: columns source, start, end (seconds) and embedding. .npy: float32 (rows, embedding_dim), and
+    beside it .npy.csv with source, start and end of each row.
     """
     from music_zoo import embeddings
 
     embeddings.check_path(output)
     files = _audio_files(paths)
-    classifier = zoo.load(model)
+    classifier = _load(model, hop)
     with _Run(files) as run:
-        rows = [
-            row
-            for _, result in run.follow(
-                lambda todo, progress: classifier.infer(
-                    todo, "embedding", hop=hop, allow_truncated=allow_truncated, progress=progress
-                )
-            )
-            for row in embeddings.rows_of(result, windows)
-        ]
+        results = run.follow(classifier.infer, "embedding", hop=hop, allow_truncated=allow_truncated)
+        rows = [row for _, result in results for row in embeddings.rows_of(result, windows)]
     if not rows:
         raise MusicZooError(f"None of the {len(files)} files could be used; {output} is not written.")
     for path in embeddings.write(output, rows):
         run.say(f"wrote {path}: {len(rows)} rows of {len(rows[0].embedding)} numbers")
-    raise typer.Exit(run.status)
+    raise typer.Exit(1 if run.failed else 0)
 
 
 @app.command()
-def models(pattern: Annotated[str, typer.Argument(help='Such as "*swin*".')] = "*") -> None:
+def models(
+    pattern: Annotated[str, typer.Argument(help='Such as "*swin*".')] = "*",
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table in README.md.")] = False,
+) -> None:
     """List the presets."""
+    rows = [_model_row(name) for name in zoo.list_models(pattern)]
+    if not rows:
+        raise MusicZooError(f"no preset matches {pattern!r}; `music-zoo models` lists all.")
+    if markdown:
+        for row in [_MODEL_COLUMNS, ["---"] * len(_MODEL_COLUMNS), *rows]:
+            print("|", " | ".join(row), "|")
+        return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("preset", "task", "labels", "parameters", "measured on test data", "licence", box=None, pad_edge=False)
-    for name in zoo.list_models(pattern):
-        entry = zoo.describe(name)
-        table.add_row(
-            name,
-            entry.task.replace("_", "-"),
-            str(len(entry.labels)),
-            f"{entry.parameters / 1e6:.2f} M",
-            "; ".join(result.headline for result in entry.results),
-            entry.license,
-        )
-    if not table.row_count:
-        sys.exit(f"music-zoo: no preset matches {pattern!r}; `music-zoo models` lists all.")
-    Console().print(table)
+    table = Table(*_MODEL_COLUMNS, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))  # `Text`, or square brackets would be taken for markup
+    # Into a pipe, lines are as long as they need to be.
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+_MODEL_COLUMNS = ["preset", "task", "labels", "parameters", "measured on test data", "licence"]
+
+
+def _model_row(name: str) -> list[str]:
+    entry = zoo.describe(name)
+    return [
+        name,
+        entry.task.replace("_", "-"),
+        str(len(entry.labels)),
+        f"{entry.parameters / 1e6:.2f} M",
+        "; ".join(result.headline for result in entry.results),
+        entry.license,
+    ]
 
 
 @app.command()
@@ -161,7 +198,8 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Log-mel folder of FMA-small or GTZAN, or a folder per label.")],
     model: Model = DEFAULT_MODEL,
     split: Annotated[
-        str | None, typer.Option(help="train, validation or test [default: test]; of plain folders, a sub-folder.")
+        str | None,
+        typer.Option(help="train, validation or test [default: test]; of plain folders, a sub-folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -169,7 +207,8 @@ def evaluate(
     from music_zoo.datasets import open_dataset
     from music_zoo.evaluation.evaluate import evaluate as run_evaluation
 
-    evaluation = run_evaluation(zoo.load(model), open_dataset(data, split), split)
+    dataset = open_dataset(data, split)
+    evaluation = run_evaluation(zoo.load(model), dataset, split)
     print(json.dumps(evaluation.to_dict(), indent=2) if as_json else evaluation.to_text())
     for error in evaluation.skipped:
         print(f"skipped: {error}", file=sys.stderr)
@@ -177,10 +216,43 @@ def evaluate(
 
 
 def _audio_files(paths: list[Path]) -> list[Path]:
+    """Return the audio files, each once."""
     from music_zoo.audio.find import find_audio
 
-    files = [file for path in paths for file in find_audio(path)]
-    return list(dict.fromkeys(files))
+    files = {os.path.abspath(file): file for path in reversed(paths) for file in reversed(find_audio(path))}
+    return list(reversed(files.values()))
+
+
+def _load(model: str, hop: float | None) -> "Classifier":
+    classifier = zoo.load(model)
+    if hop is not None and not 0 < hop <= classifier.window:
+        raise typer.BadParameter(
+            f"--hop must be above 0 and at most the window of {classifier.window:g} s, got {hop:g}."
+        )
+    return classifier
+
+
+def _pictures(taggram: Path | None, files: list[Path]) -> dict[Path, Path]:
+    """Return where each taggram goes: one to a picture, many into a folder, laid out as their files are."""
+    if taggram is None:
+        return {}
+    from music_zoo.plots import check_picture
+
+    if taggram.suffix and not taggram.is_dir():
+        if len(files) > 1:
+            raise typer.BadParameter(
+                f"--taggram: {len(files)} files need a folder for their pictures, got {taggram}."
+            )
+        try:
+            check_picture(taggram)
+        except ValueError as error:
+            raise typer.BadParameter(f"--taggram: {error}") from error
+        return {files[0]: taggram}
+    absolute = [Path(os.path.abspath(file)) for file in files]
+    root = os.path.commonpath([path.parent for path in absolute])
+    return {
+        file: taggram / f"{path.relative_to(root)}.png" for file, path in zip(files, absolute, strict=True)
+    }
 
 
 class _Run:
@@ -188,54 +260,66 @@ class _Run:
 
     Args:
         files: All of them.
-        done: Those that an earlier run has finished, as strings.
+        done: Those that an earlier run has finished, as strings; None: cannot be taken up.
+
+    Attributes:
+        finished, failed: How many files could be used, and how many not.
     """
 
-    def __init__(self, files: list[Path], done: set[str] = frozenset()):
+    def __init__(self, files: list[Path], done: Collection[str] | None = None):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.todo = [file for file in files if str(file) not in done]
-        self.finished = 0
+        self._todo = [file for file in files if str(file) not in (done or ())]
+        self._total = len(files)
+        self._is_resumable = done is not None
+        self.finished = self._total - len(self._todo)
         self.failed = 0
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
         self._progress = Progress(
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("files, {task.fields[rate]}"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not sys.stderr.isatty() or len(files) == 0,
+            disable=not sys.stderr.isatty(),
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else what belongs into a file would go to the screen
         )
-        self._task = self._progress.add_task("", total=len(files), completed=len(files) - len(self.todo), rate="")
-        if done:
-            self.say(f"taking up an interrupted run: {len(files) - len(self.todo)} of {len(files)} files are done")
+        self._task = self._progress.add_task("", total=self._total, completed=self.finished, rate="starting")
 
     def __enter__(self) -> "_Run":
+        if self.finished:
+            self.say(f"taking up an interrupted run: {self._state()}")
         self._progress.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         self._progress.stop()
+        is_interrupted = kind is KeyboardInterrupt
+        if kind is not None and self._is_resumable:
+            self.say(f"stopped, {self._state()}; the same command goes on from there")
+        elif is_interrupted or (kind is None and self.failed):
+            self.say(f"{'interrupted, ' if is_interrupted else ''}{self._state()}")
+        if is_interrupted:
+            raise typer.Exit(130)
 
-    @property
-    def status(self) -> int:
-        """Exit status: 1 if a file was skipped."""
-        return 1 if self.failed else 0
+    def _state(self) -> str:
+        skipped = f", {self.failed} skipped" if self.failed else ""
+        return f"{self.finished} of {self._total} files done{skipped}"
 
     def say(self, message: str) -> None:
         """Print on standard error, above the bar."""
-        self._console.print(message, markup=False)
+        self._console.print(message)
 
-    def follow(self, start) -> Iterator[tuple[Path, object]]:
-        """Yield each file with its result; report and skip the errors.
+    def follow(self, start: Callable, *args, **kwargs) -> Iterator[tuple[Path, object]]:
+        """Yield each file with its result; report and skip those that cannot be used.
 
         Args:
-            start: Takes the files and a function to call with seconds of audio done, returns the results in order.
+            start: `Classifier.classify_many` or `Classifier.infer`.
+            *args: Passed on after the files.
+            **kwargs: Passed on.
         """
-        import time
-
         seconds, begin = 0.0, time.monotonic()
 
         def progress(more: float) -> None:
@@ -243,13 +327,12 @@ class _Run:
             seconds += more
             self._progress.update(self._task, rate=f"{seconds / (time.monotonic() - begin):.0f} x real time")
 
-        for file, result in zip(self.todo, start(self.todo, progress), strict=True):
+        results = start(self._todo, *args, progress=progress, **kwargs)
+        for file, result in zip(self._todo, results, strict=True):
             if isinstance(result, MusicZooError):
                 self.failed += 1
                 self.say(f"skipped: {result}")
             else:
-                self.finished += 1
                 yield file, result
+                self.finished += 1
             self._progress.advance(self._task)
-        if self.failed:
-            self.say(f"{self.finished} files done, {self.failed} skipped")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from music_zoo.errors import MusicZooError
-from music_zoo.files import replacing
+from music_zoo.files import check_replaceable, replacing
 from music_zoo.inference import Inference
 
 SUFFIXES = (".npy", ".parquet")
@@ -37,6 +37,7 @@ def check_path(path: Path) -> None:
 
     Raises:
         MusicZooError: Another suffix than those of `SUFFIXES`, or `.parquet` without pyarrow.
+        OSError: The folder cannot be written.
     """
     if path.suffix not in SUFFIXES:
         raise MusicZooError(f"{path}: embeddings are written to a name that ends in {' or '.join(SUFFIXES)}.")
@@ -45,6 +46,7 @@ def check_path(path: Path) -> None:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
             raise MusicZooError('.parquet needs pyarrow: pip install "music-zoo[parquet]"') from error
+    check_replaceable(path)
 
 
 def write(path: Path, rows: list[Row]) -> list[Path]:
@@ -52,14 +54,15 @@ def write(path: Path, rows: list[Row]) -> list[Path]:
 
     Returns:
         What was written: a `.parquet` with the columns source, start, end and embedding; or a `.npy` with the
-        embeddings, float32 `(rows, embedding_dim)`, and a `.csv` with source, start and end of each.
+        embeddings, float32 `(rows, embedding_dim)`, and a `.npy.csv` with source, start and end of each.
     """
     if path.suffix == ".parquet":
         with replacing(path) as part:
             _write_parquet(part, rows)
         return [path]
-    table = path.with_suffix(".csv")
-    with replacing(table) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    table = path.with_name(f"{path.name}.csv")  # <stem>.csv may be what `music-zoo tag --csv` wrote
+    text = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # a file's name may be no text
+    with replacing(table) as part, part.open("w", **text) as stream:
         csv.writer(stream).writerows([Row._fields[:3], *(row[:3] for row in rows)])
     with replacing(path) as part, part.open("wb") as stream:
         np.save(stream, np.stack([row.embedding for row in rows]))

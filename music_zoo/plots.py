@@ -1,10 +1,27 @@
 """Pictures in one style, for several parts. Matplotlib is imported when a picture is drawn, not before."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from music_zoo.files import replacing
+from music_zoo.files import check_replaceable, replacing
+
+
+def check_picture(path: Path) -> None:
+    """Raise if no picture can be written to `path`: before hours of work, not after.
+
+    Raises:
+        ValueError: Matplotlib knows no format with the path's suffix.
+        OSError: The folder cannot be written.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix.lower().lstrip(".") not in formats:
+        endings = ", ".join(f".{name}" for name in formats)
+        raise ValueError(f"{path}: a picture's name must end in one of {endings}.")
+    check_replaceable(path)
 
 
 def save_figure(figure, path: Path) -> Path:
@@ -13,14 +30,12 @@ def save_figure(figure, path: Path) -> Path:
     Raises:
         ValueError: Matplotlib knows no format with the path's suffix.
     """
-    formats = figure.canvas.get_supported_filetypes()
-    suffix = path.suffix.lower().lstrip(".")
-    if suffix not in formats:
-        raise ValueError(
-            f"{path}: a picture's name must end in one of {', '.join('.' + f for f in sorted(formats))}."
-        )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=suffix, dpi=150)
+    check_picture(path)
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing from font"
+        )  # drawn as a box: no fault of the user
+        figure.savefig(temporary, format=path.suffix.lower().lstrip("."), dpi=150)
     return path
 
 
@@ -37,10 +52,12 @@ def plot_taggram(prediction, path: Path, n: int) -> Path:
     mesh = over_time.pcolormesh(
         edges, np.arange(len(labels) + 1) - 0.5, values.T, cmap="magma", vmin=0, vmax=1, rasterized=True
     )
-    over_time.set_yticks(range(len(labels)), labels)
+    # Names are no formulas, whatever dollar signs they hold, and may be no text.
+    over_time.set_yticks(range(len(labels)), labels, parse_math=False)
     over_time.invert_yaxis()
     over_time.set_xlabel("time (s)")
-    over_time.set_title(Path(prediction.source).name, loc="left", fontsize="medium")
+    name = Path(prediction.source).name.encode(errors="backslashreplace").decode()
+    over_time.set_title(name, loc="left", fontsize="medium", parse_math=False)
     overall.barh(range(len(labels)), prediction.probabilities[columns], color="#b5367a")
     overall.set_xlim(0, 1)
     overall.set_xlabel("mean")

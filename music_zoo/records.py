@@ -1,89 +1,180 @@
-"""Predictions written one line at a time, so that a long run can be interrupted and taken up again."""
+"""Predictions as text, on the screen or in a file; a long run into a file can be taken up again."""
 
 import csv
 import io
 import json
-import os
 import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, Literal
 
+from music_zoo.errors import MusicZooError
+from music_zoo.files import check_replaceable, replacing
 from music_zoo.prediction import Prediction
 
-#: How a prediction is written: for people, as JSON (an object a line), as a table.
-FORMATS = ("text", "json", "csv")
+
+@dataclass(frozen=True)
+class Format:
+    """How predictions are written.
+
+    Attributes:
+        kind: `"text"` for people; `"json"`, one object a line; `"csv"`, a table with a row per file.
+        top: How many labels the text shows; JSON and CSV hold all.
+        windows: Whether JSON holds the probabilities of every window.
+    """
+
+    kind: Literal["text", "json", "csv"] = "text"
+    top: int = 5
+    windows: bool = False
+
+    def header(self, labels: Sequence[str]) -> str:
+        """Return what stands before the first prediction."""
+        return _csv_row("source", "duration", "label", *labels) if self.kind == "csv" else ""
+
+    def record(self, prediction: Prediction) -> str:
+        """Return one prediction, ending in a line break."""
+        if self.kind == "text":
+            return prediction.to_text(self.top) + "\n"
+        if self.kind == "json":
+            return json.dumps(prediction.to_dict(taggram=self.windows), ensure_ascii=False) + "\n"
+        probabilities = [f"{value:.6f}" for value in prediction.probabilities]
+        return _csv_row(prediction.source, f"{prediction.duration:.3f}", prediction.label, *probabilities)
 
 
 class RecordWriter:
-    """Writes predictions to a file or to standard output; a context manager.
+    """Writes predictions to a file, or to standard output as they come; a context manager.
 
-    A file grows under the name `<path>.part` and is renamed when all is done. If that name exists already, an earlier
-    run was interrupted: `done` then holds the sources that it finished, and new lines are appended.
+    For a file they are first collected in a journal, `<path>.part`, in lines of JSON: the settings of the
+    run, then source and record of each prediction. At the end the records become the file, in the order of
+    `sources`. A journal that is there already was left by an interrupted run, which is taken up: the file
+    will be that of a run without interruption.
 
     Args:
         path: Where to write; standard output if None.
-        format: One of `FORMATS`.
-        top: How many labels the text format shows.
-        windows: Whether JSON holds the probabilities of every window.
+        sources: All that is to be in the file, but for those that turn out to be unusable.
+        labels: Of the classifier.
+        format: How to write.
+        settings: What else must be equal for predictions to belong into one file: plain values, by name.
 
-    Attributes:
-        done: Sources that need not be classified again.
+    Raises:
+        MusicZooError: On entering, if the interrupted run had other settings, or what it left is no journal.
+        OSError: The file cannot be written; what is in the journal stays.
     """
 
-    def __init__(self, path: Path | None, format: str, *, top: int = 5, windows: bool = False):
-        self.path = path
-        self.format = format
-        self.top = top
-        self.windows = windows
-        self.done: set[str] = set()
-        self._part = path and path.with_name(path.name + ".part")
-        self._stream: TextIO = sys.stdout
-        self._header_is_due = format == "csv"
+    def __init__(
+        self,
+        path: Path | None,
+        sources: Sequence[str],
+        labels: Sequence[str],
+        format: Format,
+        settings: Mapping[str, object],
+    ):
+        self._path = path
+        self._sources = sources
+        self._header = format.header(labels)
+        self._format = format
+        self._settings = {"labels": list(labels), **asdict(format), **settings}
+        self._part = path and path.with_name(f"{path.name}.part")
+        self._journal: BinaryIO | None = None
+        self._places: dict[str, int] = {}  # of each source's line in the journal
+
+    @property
+    def done(self) -> Collection[str]:
+        """Sources that need not be classified again."""
+        return self._places.keys()
 
     def __enter__(self) -> "RecordWriter":
-        if self._part is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self._part.exists():
-                self._take_up()
-            self._stream = self._part.open("a", encoding="utf-8", newline="")
+        if self._path is None:
+            _print(self._header)
+        else:
+            check_replaceable(self._path)
+            self._journal = self._part.open("a+b")
+            self._take_up()
         return self
 
     def __exit__(self, exception_type, *_) -> None:
-        if self._part is None:
+        if self._journal is None:
             return
-        self._stream.close()
+        with self._journal:
+            if exception_type is None:
+                self._finish()
         if exception_type is None:
-            os.replace(self._part, self.path)
+            self._part.unlink()
 
     def write(self, prediction: Prediction) -> None:
-        """Append one prediction and hand it to the operating system."""
-        self._stream.write(self._lines(prediction))
-        self._stream.flush()
+        """Write one prediction: at once to the screen, or into the journal."""
+        record = self._format.record(prediction)
+        if self._journal is None:
+            _print(record)
+        else:
+            self._places[prediction.source] = self._append(_journal_line([prediction.source, record]))
 
-    def _lines(self, prediction: Prediction) -> str:
-        if self.format == "text":
-            return prediction.to_text(self.top) + "\n"
-        if self.format == "json":
-            return json.dumps(prediction.to_dict(taggram=self.windows), ensure_ascii=False) + "\n"
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if self._header_is_due:
-            writer.writerow(["source", "duration", "label", *prediction.labels])
-            self._header_is_due = False
-        probabilities = [f"{value:.6f}" for value in prediction.probabilities]
-        writer.writerow([prediction.source, f"{prediction.duration:.3f}", prediction.label, *probabilities])
-        return text.getvalue()
+    def _append(self, line: bytes) -> int:
+        """Add a line to the journal and return its place."""
+        place = self._journal.seek(0, io.SEEK_END)
+        try:
+            self._journal.write(line)
+            self._journal.flush()
+        except OSError as error:  # which does not say of itself where the disk is full
+            raise OSError(error.errno, error.strerror, str(self._part)) from error
+        return place
 
     def _take_up(self) -> None:
-        """Learn what the interrupted run has done, without the line in which it was interrupted."""
-        text = self._part.read_text(encoding="utf-8")
-        if not text.endswith("\n"):
-            text = text[: text.rfind("\n") + 1]
-            self._part.write_text(text, encoding="utf-8", newline="")
-        if self.format == "json":
-            self.done = {json.loads(line)["source"] for line in text.splitlines()}
-        elif self.format == "csv":
-            self.done = {row["source"] for row in csv.DictReader(io.StringIO(text))}
-            self._header_is_due = not text
-        else:  # the text format is for reading, not for reading back
-            self._part.write_text("")
+        """Read the journal, cut off what was written only in part, and begin it if it is empty."""
+        first = _journal_line(self._settings)
+        self._journal.seek(0)
+        found = self._journal.readline()
+        if not first.startswith(found):
+            raise MusicZooError(self._refusal(found))
+        place = len(first) if found == first else 0
+        for line in self._journal:
+            if not line.endswith(b"\n"):
+                break
+            source, _ = json.loads(line)
+            self._places[source] = place
+            place += len(line)
+        self._journal.truncate(place)
+        if place == 0:
+            self._append(first)
+
+    def _refusal(self, found: bytes) -> str:
+        """Say why the journal cannot be taken up, and what to do."""
+        try:
+            theirs = dict(json.loads(found))
+        except (ValueError, TypeError):
+            return f"{self._part} was not left by music-zoo: move it away, or write to another name."
+        other = "; ".join(
+            f"{name} {theirs.get(name)!r}, now {ours!r}"
+            for name, ours in self._settings.items()
+            if theirs.get(name) != ours
+        )
+        return (
+            f"{self._part} was left by an interrupted run with other settings ({other}). Finish that run "
+            "with its own settings, delete what it left, or write to another name."
+        )
+
+    def _finish(self) -> None:
+        with replacing(self._path) as temporary, temporary.open("wb") as file:
+            file.write(self._header.encode())
+            for source in self._sources:
+                if source in self._places:
+                    self._journal.seek(self._places[source])
+                    _, record = json.loads(self._journal.readline())
+                    file.write(record.encode(errors="backslashreplace"))
+
+
+def _print(text: str) -> None:
+    # `sys.stdout` is looked up each time: a progress bar on the same terminal replaces it for a while.
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _journal_line(entry: list | dict) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _csv_row(*cells: str) -> str:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\n").writerow(cells)
+    return row.getvalue()

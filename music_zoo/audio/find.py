@@ -18,7 +18,9 @@ def is_audio(path: Path) -> bool:
 
 
 def find_audio(path: str | PathLike) -> list[Path]:
-    """Return the audio files in a folder and the folders in it, sorted; of a path that is no folder, the path itself.
+    """Return the audio files in a folder and its visible sub-folders, sorted; of any other path, itself.
+
+    Links to folders are not followed, so that none is searched twice or for ever.
 
     Raises:
         AudioError: A folder without audio files.
@@ -26,7 +28,12 @@ def find_audio(path: str | PathLike) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.rglob("*") if is_audio(file))
+    found = (file for file in path.rglob("*") if is_audio(file))
+    files = sorted(file for file in found if not _is_hidden(file.relative_to(path)))
     if not files:
         raise AudioError(f"{path} holds no audio file ({', '.join(sorted(AUDIO_EXTENSIONS))}).")
     return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
