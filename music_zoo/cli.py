@@ -202,13 +202,31 @@ def evaluate(
         typer.Option(help="train, validation or test [default: test]; of plain folders, a sub-folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    reliability: Annotated[
+        Path | None, typer.Option(help="Draw how often what is said to be p % sure is right.")
+    ] = None,
 ) -> None:
     """Measure a classifier on labelled data, before and after calibration."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from music_zoo.calibration import plot_reliability
     from music_zoo.datasets import open_dataset
     from music_zoo.evaluation.evaluate import evaluate as run_evaluation
 
     dataset = open_dataset(data, split)
-    evaluation = run_evaluation(zoo.load(model), dataset, split)
+    classifier = zoo.load(model)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("files", total=None)
+        evaluation = run_evaluation(
+            classifier,
+            dataset,
+            split,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if reliability is not None:
+        plot_reliability(evaluation.reliability, reliability)
+        print(f"wrote {reliability}", file=sys.stderr)
     print(json.dumps(evaluation.to_dict(), indent=2) if as_json else evaluation.to_text())
     for error in evaluation.skipped:
         print(f"skipped: {error}", file=sys.stderr)

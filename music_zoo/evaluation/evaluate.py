@@ -1,9 +1,11 @@
 """A classifier on labelled data: the numbers in the manifest come from here."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from music_zoo.calibration import ReliabilityCurve, reliability_curve
 from music_zoo.classifier import Classifier
 from music_zoo.datasets import AudioFolder, LogMelDataset, NSynthTest, dequantize
 from music_zoo.errors import DatasetError, MusicZooError
@@ -23,6 +25,7 @@ class Evaluation:
         examples: Number of recordings that were classified.
         metrics: By name, see `music_zoo.evaluation.classification_metrics`.
         uncalibrated: The same with a temperature of one.
+        reliability: Curves `"calibrated"` and `"uncalibrated"`, see `music_zoo.calibration.plot_reliability`.
         skipped: Messages on files that could not be used.
     """
 
@@ -32,11 +35,12 @@ class Evaluation:
     examples: int
     metrics: dict[str, float]
     uncalibrated: dict[str, float]
+    reliability: dict[str, ReliabilityCurve]
     skipped: tuple[str, ...] = ()
 
     def to_dict(self) -> dict:
-        """Return plain Python values, ready for JSON."""
-        return asdict(self)
+        """Return plain Python values, ready for JSON; without the curves."""
+        return {name: value for name, value in asdict(self).items() if name != "reliability"}
 
     def to_text(self) -> str:
         """Return a table: a line per metric, calibrated beside uncalibrated."""
@@ -49,16 +53,20 @@ class Evaluation:
 
 
 def evaluate(
-    classifier: Classifier, dataset: LogMelDataset | NSynthTest | AudioFolder, split: str | None = None
+    classifier: Classifier,
+    dataset: LogMelDataset | NSynthTest | AudioFolder,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Classify a split and score it, with and without the calibrator.
 
     Args:
-        classifier: Single-label: with the data set's labels, in any order. Multi-label: with some of FMA-small's
-            genre names.
+        classifier: Single-label: with the data set's labels, in any order. Multi-label: with some of
+            FMA-small's genre names.
         dataset: Stored features, which must be those of the classifier's front end, or audio files, which are
             classified by the mean over their windows.
         split: `"test"` if None; an `AudioFolder` is a split already.
+        progress: Called with the numbers of audio files done and to do.
 
     Raises:
         DatasetError: Labels or features that are not the classifier's, or no file that can be used.
@@ -75,7 +83,11 @@ def evaluate(
     else:
         name = str(dataset.root)
         paths = dataset.paths if isinstance(dataset, AudioFolder) else dataset.split(split).paths
-        results = list(classifier.infer(paths, "logits"))
+        results = []
+        for result in classifier.infer(paths, "logits"):
+            results.append(result)
+            if progress:
+                progress(len(results), len(paths))
         skipped = tuple(str(result) for result in results if isinstance(result, MusicZooError))
         if len(skipped) == len(results):
             raise DatasetError(f"{name}: none of the {len(results)} files could be used. First: {skipped[0]}")
@@ -84,17 +96,22 @@ def evaluate(
         targets = targets[usable]
     temperature = float(classifier.calibrator.temperature)
 
-    def score(divisor: float) -> dict[str, float]:
+    def probabilities(divisor: float) -> np.ndarray:
         files = [_probabilities(logits / divisor, classifier.task).mean(axis=0) for logits in per_recording]
-        return classification_metrics(np.stack(files), targets, classifier.task)
+        return np.stack(files)
 
+    calibrated, uncalibrated = probabilities(temperature), probabilities(1.0)
     return Evaluation(
         model=classifier.name,
         dataset=name,
         split=split or "",
         examples=len(per_recording),
-        metrics=score(temperature),
-        uncalibrated=score(1.0),
+        metrics=classification_metrics(calibrated, targets, classifier.task),
+        uncalibrated=classification_metrics(uncalibrated, targets, classifier.task),
+        reliability={
+            "calibrated": reliability_curve(calibrated, targets, classifier.task),
+            "uncalibrated": reliability_curve(uncalibrated, targets, classifier.task),
+        },
         skipped=skipped,
     )
 
