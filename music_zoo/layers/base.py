@@ -18,7 +18,6 @@ class SignalLayer(keras.layers.Layer):
     """
 
     def __init__(self, *, name: str | None = None):
-        """Keep the arguments, which the class describes."""
         super().__init__(name=name, dtype="float32")
 
     def get_config(self) -> dict[str, Any]:

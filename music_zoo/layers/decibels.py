@@ -36,7 +36,6 @@ class Decibels(SignalLayer):
         *,
         name: str | None = None,
     ):
-        """Keep the arguments, which the class describes."""
         super().__init__(name=name)
         if of not in ("power", "amplitude"):
             raise ValueError(f"of must be 'power' or 'amplitude', got {of!r}.")

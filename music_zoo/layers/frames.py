@@ -26,7 +26,6 @@ class FrameSelection(SignalLayer):
     """
 
     def __init__(self, n_frames: int, trim: int = 0, *, name: str | None = None):
-        """Keep the arguments, which the class describes."""
         super().__init__(name=name)
         if n_frames < 1 or trim < 0:
             raise ValueError(

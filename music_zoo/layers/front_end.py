@@ -44,7 +44,6 @@ class FrontEnd(SignalLayer):
     """
 
     def __init__(self, layers: Sequence[SignalLayer], sample_rate: int, *, name: str = "front_end"):
-        """Keep the arguments, which the class describes."""
         super().__init__(name=name)
         if not sample_rate > 0:
             raise ValueError(f"sample_rate must be positive, got {sample_rate} Hz.")

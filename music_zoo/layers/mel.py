@@ -128,7 +128,6 @@ class MelFilterBank(SignalLayer):
         *,
         name: str | None = None,
     ):
-        """Keep the arguments, which the class describes."""
         super().__init__(name=name)
         self.sample_rate = sample_rate
         self.n_fft = n_fft

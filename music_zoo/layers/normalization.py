@@ -70,7 +70,6 @@ class FixedStandardization(_Normalization):
     """
 
     def __init__(self, mean: float, std: float, *, name: str | None = None):
-        """Keep the arguments, which the class describes."""
         super().__init__(name=name)
         if not std > 0:
             raise ValueError(f"std must be positive, got {std}.")

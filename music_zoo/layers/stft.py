@@ -62,7 +62,6 @@ class STFT(SignalLayer):
         *,
         name: str | None = None,
     ):
-        """Keep the arguments, which the class describes."""
         super().__init__(name=name)
         if not n_fft >= 2:
             raise ValueError(f"n_fft must be at least 2 samples, got {n_fft}.")

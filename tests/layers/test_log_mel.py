@@ -88,11 +88,11 @@ def test_equals_librosa_on_test_signals(signal, name, method):
 )
 def test_equals_librosa_on_music(shared_data, song, name, method):
     # Read as if it had the front end's rate: the comparison does not mind.
-    seconds = 4 * SETTINGS[name]["sample_rate"]
-    samples, _ = soundfile.read(
-        shared_data / "audio" / f"{song}.ogg", frames=seconds, dtype="float32", always_2d=True
+    start, samples = 2 * SETTINGS[name]["sample_rate"], 2 * SETTINGS[name]["sample_rate"]
+    channels, _ = soundfile.read(
+        shared_data / "audio" / f"{song}.ogg", samples, start, dtype="float32", always_2d=True
     )
-    assert_equal_to_librosa(name, method, samples.mean(axis=1))
+    assert_equal_to_librosa(name, method, channels.mean(axis=1))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -108,8 +108,8 @@ def test_edge_cases_are_finite_with_finite_gradient(name, method):
 @pytest.mark.parametrize("method", ["fft", "conv"])
 def test_an_example_does_not_depend_on_its_neighbours(name, method):
     stack = front_end(name, method)
-    quiet = signals(8000, 0.5)["noise"]
-    examples = np.stack([quiet, 100 * quiet[::-1], np.zeros_like(quiet)])
+    quiet, silence = signals(4096, 1.0)["noise"], np.zeros(4096, "float32")
+    examples = np.stack([quiet, 100 * quiet[::-1], silence, -quiet, silence])
     for example, features in zip(examples, run(stack, examples), strict=True):
         np.testing.assert_allclose(run(stack, example[None])[0], features, rtol=0, atol=1e-3)
 
@@ -118,6 +118,8 @@ def test_an_example_does_not_depend_on_its_neighbours(name, method):
 @pytest.mark.parametrize("method", ["fft", "conv"])
 def test_eager_equals_traced(name, method):
     stack = front_end(name, method)
-    waveforms = np.stack([signals(8000, 0.5)["noise"], signals(8000, 0.5)["click"]])
+    waveforms = np.stack(
+        [signals(4096, 1.0)[signal] for signal in ("noise", "click", "noise", "click", "noise")]
+    )
     assert stack(keras.Input((None,))).shape == (None, SETTINGS[name]["mel"]["n_mels"], None)
     np.testing.assert_allclose(run_traced(stack, waveforms), run(stack, waveforms), rtol=0, atol=1e-3)
