@@ -3,15 +3,15 @@
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from music_zoo import __version__, zoo
+from music_zoo.backend import require_backend
 from music_zoo.errors import MusicZooError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def main() -> None:
     except OSError as error:
         with suppress(OSError):  # Python flushes again on exit, and would complain again about a full disk
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        named = error.strerror and error.filename is not None
-        sys.exit(f"music-zoo: {error.filename}: {error.strerror}" if named else f"music-zoo: {error}")
+        what = error.strerror or error
+        sys.exit(f"music-zoo: {what if error.filename is None else f'{error.filename}: {what}'}")
 
 
 @app.callback(invoke_without_command=True)
@@ -92,6 +92,7 @@ def tag(
 
     Files that cannot be used are reported and skipped; the exit status is then 1.
     """
+    from music_zoo.progress import Run
     from music_zoo.records import Format, RecordWriter
 
     if as_json and as_csv:
@@ -106,7 +107,7 @@ def tag(
         format=Format("json" if as_json else "csv" if as_csv else "text", top, windows),
         settings={"model": model, "hop": hop, "allow_truncated": allow_truncated},
     )
-    with records, _Run(files, None if output is None else records.done) as run:
+    with records, Run(files, None if output is None else records.done) as run:
         for file, result in run.follow(classifier.classify_many, hop=hop, allow_truncated=allow_truncated):
             if file in pictures:
                 run.say(f"wrote {result.plot(pictures[file])}")
@@ -134,11 +135,12 @@ def embed(
     beside it .npy.csv with source, start and end of each row.
     """
     from music_zoo import embeddings
+    from music_zoo.progress import Run
 
     embeddings.check_path(output)
     files = _audio_files(paths)
     classifier = _load(model, hop)
-    with _Run(files) as run:
+    with Run(files) as run:
         results = run.follow(classifier.infer, "embedding", hop=hop, allow_truncated=allow_truncated)
         rows = [row for _, result in results for row in embeddings.rows_of(result, windows)]
     if not rows:
@@ -154,35 +156,37 @@ def models(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the table in README.md.")] = False,
 ) -> None:
     """List the presets."""
-    rows = [_model_row(name) for name in zoo.list_models(pattern)]
-    if not rows:
+    names = zoo.list_models(pattern)
+    if not names:
         raise MusicZooError(f"no preset matches {pattern!r}; `music-zoo models` lists all.")
     if markdown:
-        for row in [_MODEL_COLUMNS, ["---"] * len(_MODEL_COLUMNS), *rows]:
-            print("|", " | ".join(row), "|")
+        print("|", " | ".join(_MODEL_COLUMNS), "|")
+        print("|---" * len(_MODEL_COLUMNS) + "|")
+        for name in names:
+            print("|", " | ".join(_model_row(name, "; ")), "|")
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*_MODEL_COLUMNS, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))  # `Text`, or square brackets would be taken for markup
+    for name in names:
+        table.add_row(*map(Text, _model_row(name, "\n")))  # `Text`, or square brackets would be markup
     # Into a pipe, lines are as long as they need to be.
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
 
-_MODEL_COLUMNS = ["preset", "task", "labels", "parameters", "measured on test data", "licence"]
+_MODEL_COLUMNS = ("preset", "task", "labels", "parameters", "measured on test data", "licence")
 
 
-def _model_row(name: str) -> list[str]:
+def _model_row(name: str, separator: str) -> list[str]:
     entry = zoo.describe(name)
     return [
         name,
         entry.task.replace("_", "-"),
         str(len(entry.labels)),
         f"{entry.parameters / 1e6:.2f} M",
-        "; ".join(result.headline for result in entry.results),
+        separator.join(result.headline for result in entry.results),
         entry.license,
     ]
 
@@ -207,22 +211,20 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a classifier on labelled data, before and after calibration."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from music_zoo.calibration import plot_reliability
     from music_zoo.datasets import open_dataset
+    from music_zoo.progress import progress_bar
+
+    if reliability is not None:
+        _check_picture("--reliability", reliability)
+    dataset = open_dataset(data, split)
+    classifier = _load(model)
+    from music_zoo.calibration import plot_reliability
     from music_zoo.evaluation.evaluate import evaluate as run_evaluation
 
-    dataset = open_dataset(data, split)
-    classifier = zoo.load(model)
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("files", total=None)
+    with progress_bar("files") as bar:
+        task = bar.add_task("", total=None)
         evaluation = run_evaluation(
-            classifier,
-            dataset,
-            split,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            classifier, dataset, split, lambda done, total: bar.update(task, completed=done, total=total)
         )
     if reliability is not None:
         plot_reliability(evaluation.reliability, reliability)
@@ -241,7 +243,10 @@ def _audio_files(paths: list[Path]) -> list[Path]:
     return list(reversed(files.values()))
 
 
-def _load(model: str, hop: float | None) -> "Classifier":
+def _load(model: str, hop: float | None = None) -> "Classifier":
+    with _muffled():
+        require_backend()
+        import keras  # noqa: F401
     classifier = zoo.load(model)
     if hop is not None and not 0 < hop <= classifier.window:
         raise typer.BadParameter(
@@ -250,21 +255,29 @@ def _load(model: str, hop: float | None) -> "Classifier":
     return classifier
 
 
+@contextmanager
+def _muffled() -> Iterator[None]:
+    """Drop what C++ writes to standard error: TensorFlow always says on import that oneDNN is on."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _pictures(taggram: Path | None, files: list[Path]) -> dict[Path, Path]:
     """Return where each taggram goes: one to a picture, many into a folder, laid out as their files are."""
     if taggram is None:
         return {}
-    from music_zoo.plots import check_picture
-
     if taggram.suffix and not taggram.is_dir():
         if len(files) > 1:
             raise typer.BadParameter(
                 f"--taggram: {len(files)} files need a folder for their pictures, got {taggram}."
             )
-        try:
-            check_picture(taggram)
-        except ValueError as error:
-            raise typer.BadParameter(f"--taggram: {error}") from error
+        _check_picture("--taggram", taggram)
         return {files[0]: taggram}
     absolute = [Path(os.path.abspath(file)) for file in files]
     root = os.path.commonpath([path.parent for path in absolute])
@@ -273,84 +286,10 @@ def _pictures(taggram: Path | None, files: list[Path]) -> dict[Path, Path]:
     }
 
 
-class _Run:
-    """A run over many files: a progress bar on standard error, errors reported and counted.
+def _check_picture(option: str, path: Path) -> None:
+    from music_zoo.plots import check_picture
 
-    Args:
-        files: All of them.
-        done: Those that an earlier run has finished, as strings; None: cannot be taken up.
-
-    Attributes:
-        finished, failed: How many files could be used, and how many not.
-    """
-
-    def __init__(self, files: list[Path], done: Collection[str] | None = None):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._todo = [file for file in files if str(file) not in (done or ())]
-        self._total = len(files)
-        self._is_resumable = done is not None
-        self.finished = self._total - len(self._todo)
-        self.failed = 0
-        self._console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
-        self._progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("files, {task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not sys.stderr.isatty(),
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # else what belongs into a file would go to the screen
-        )
-        self._task = self._progress.add_task("", total=self._total, completed=self.finished, rate="starting")
-
-    def __enter__(self) -> "_Run":
-        if self.finished:
-            self.say(f"taking up an interrupted run: {self._state()}")
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
-        self._progress.stop()
-        is_interrupted = kind is KeyboardInterrupt
-        if kind is not None and self._is_resumable:
-            self.say(f"stopped, {self._state()}; the same command goes on from there")
-        elif is_interrupted or (kind is None and self.failed):
-            self.say(f"{'interrupted, ' if is_interrupted else ''}{self._state()}")
-        if is_interrupted:
-            raise typer.Exit(130)
-
-    def _state(self) -> str:
-        skipped = f", {self.failed} skipped" if self.failed else ""
-        return f"{self.finished} of {self._total} files done{skipped}"
-
-    def say(self, message: str) -> None:
-        """Print on standard error, above the bar."""
-        self._console.print(message)
-
-    def follow(self, start: Callable, *args, **kwargs) -> Iterator[tuple[Path, object]]:
-        """Yield each file with its result; report and skip those that cannot be used.
-
-        Args:
-            start: `Classifier.classify_many` or `Classifier.infer`.
-            *args: Passed on after the files.
-            **kwargs: Passed on.
-        """
-        seconds, begin = 0.0, time.monotonic()
-
-        def progress(more: float) -> None:
-            nonlocal seconds
-            seconds += more
-            self._progress.update(self._task, rate=f"{seconds / (time.monotonic() - begin):.0f} x real time")
-
-        results = start(self._todo, *args, progress=progress, **kwargs)
-        for file, result in zip(self._todo, results, strict=True):
-            if isinstance(result, MusicZooError):
-                self.failed += 1
-                self.say(f"skipped: {result}")
-            else:
-                yield file, result
-                self.finished += 1
-            self._progress.advance(self._task)
+    try:
+        check_picture(path)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option}: {error}") from error

@@ -32,9 +32,7 @@ def save_figure(figure, path: Path) -> Path:
     """
     check_picture(path)
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing from font"
-        )  # drawn as a box: no fault of the user
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it is drawn as a box
         figure.savefig(temporary, format=path.suffix.lower().lstrip("."), dpi=150)
     return path
 

@@ -90,7 +90,11 @@ class RecordWriter:
         else:
             check_replaceable(self._path)
             self._journal = self._part.open("a+b")
-            self._take_up()
+            try:
+                self._take_up()
+            except BaseException:
+                self._journal.close()
+                raise
         return self
 
     def __exit__(self, exception_type, *_) -> None:
