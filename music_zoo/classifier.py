@@ -315,10 +315,9 @@ class Classifier(TaskModel):
         )
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return every weight by its name in a preset's file, such as `backbone.stem_conv.kernel`."""
-        return {
-            name: keras.ops.convert_to_numpy(variable) for name, variable in self._named_weights().items()
-        }
+        """Return a copy of every weight by its name in a preset, such as `backbone.stem_conv.kernel`."""
+        # What Keras gives shares memory with the weight on some backends, and so does what it is given.
+        return {name: np.array(keras.ops.convert_to_numpy(v)) for name, v in self._named_weights().items()}
 
     def set_tensors(self, tensors: Mapping[str, np.ndarray], parts: Sequence[str] | None = None) -> None:
         """Set weights by name, all or none of them.
@@ -342,7 +341,7 @@ class Classifier(TaskModel):
         tensors = {name: t for name, t in tensors.items() if wanted(name)}
         check_tensors({name: tuple(v.shape) for name, v in variables.items()}, tensors)
         for name, variable in variables.items():
-            variable.assign(tensors[name])
+            variable.assign(np.array(tensors[name]))
 
     def save_preset(self, folder: str | PathLike, golden: Mapping[str, np.ndarray] | None = None) -> None:
         """Write a preset folder (`config.json`, `model.safetensors`, `golden.safetensors`) that `load` reads.

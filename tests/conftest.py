@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 DATA_ROOT = Path(os.environ.get("MUSIC_ZOO_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
@@ -14,3 +16,23 @@ def shared_data() -> Path:
     if not DATA_ROOT.is_dir():
         pytest.skip(f"no real data at {DATA_ROOT} (set MUSIC_ZOO_TEST_DATA)")
     return DATA_ROOT
+
+
+@pytest.fixture(scope="session")
+def small_classifier():
+    """A classifier of three labels and windows of 1 s at 8 kHz; shared, so tests leave its weights alone."""
+    from small import small_classifier  # here, so that tests without Keras do not import it
+
+    return small_classifier()
+
+
+@pytest.fixture
+def write_wav(tmp_path):
+    """Write `(samples,)` or `(channels, samples)` to a WAV file of floats; returns its path."""
+
+    def write(name: str, audio: np.ndarray, sample_rate: int = 8000) -> Path:
+        path = tmp_path / name
+        soundfile.write(path, audio.T, sample_rate, subtype="FLOAT", format="WAV")
+        return path
+
+    return write

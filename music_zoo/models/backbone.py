@@ -7,7 +7,8 @@ class Backbone(keras.Model):
     """A functional network from the front end's output to a feature map.
 
     A subclass builds its graph in `__init__`, passes it to `super().__init__(inputs=..., outputs=...)` and
-    returns every constructor argument from `get_config`. Its promises, checked by `tests/contracts.py`:
+    returns every constructor argument from `get_config`; it takes no others, so that a config with an unknown
+    setting is an error (`keras.Model` itself would ignore it). Its promises, checked by `tests/contracts.py`:
 
     - input `(batch, n_mels, frames)` (or `(batch, samples)` for waveform models), output
       `(batch, ..., channels)`: pooling over all axes between batch and channels gives the embedding;

@@ -58,7 +58,6 @@ class ResNet(Backbone):
         widths: Channels of each stage. Every stage but the first halves both axes.
         blocks: Basic blocks in each stage.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, n_mels, frames)`, output `(batch, ceil(n_mels / 2**s), ceil(frames / 2**s), widths[-1])`
     with `s` the number of stages.
@@ -74,7 +73,6 @@ class ResNet(Backbone):
         widths: tuple[int, ...] = (24, 48, 96),
         blocks: tuple[int, ...] = (2, 2, 2),
         name: str = "resnet",
-        **kwargs,
     ):
         if len(widths) != len(blocks):
             raise ValueError(
@@ -89,7 +87,7 @@ class ResNet(Backbone):
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = _basic_block(x, width, stride, f"stage{stage}_block{block}")
-        super().__init__(inputs=features, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=features, outputs=x, name=name)
         self.n_mels = n_mels
         self.stem_width = stem_width
         self.widths = tuple(widths)

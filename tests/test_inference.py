@@ -1,0 +1,233 @@
+"""Many files through one model: order, errors, batches, threads, memory; with a stand-in for the model."""
+
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+from music_zoo import AudioError, inference
+from music_zoo.audio import split
+from music_zoo.inference import infer
+
+RATE = 8000
+WINDOW = 4000
+
+
+class Statistics:
+    """Takes windows as a Keras model does; gives mean, largest and last sample of each, remembers shapes."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def predict_on_batch(self, windows: np.ndarray) -> np.ndarray:
+        self.shapes.append(windows.shape)
+        return self.of(windows)
+
+    @staticmethod
+    def of(windows: np.ndarray) -> np.ndarray:
+        return np.stack([windows.mean(axis=1), windows.max(axis=1), windows[:, -1]], axis=1)
+
+
+def run(audios, model=None, hop=WINDOW, **options):
+    return infer(model or Statistics(), audios, sample_rate=RATE, window=WINDOW, hop=hop, **options)
+
+
+def noise(seconds: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE)).astype(np.float32)
+
+
+def decoders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(inference, "BATCH_SAMPLES", 4 * WINDOW)
+
+
+@pytest.fixture
+def files(write_wav):
+    """Seven recordings of 0.3 to 6.3 s, more than there are workers."""
+    return [write_wav(f"{i}.wav", noise(0.3 + i, i)) for i in range(7)]
+
+
+def expected(path, hop=WINDOW) -> tuple[np.ndarray, np.ndarray]:
+    audio, _ = soundfile.read(path, dtype="float32")
+    windows = list(split([audio], WINDOW, hop))
+    return Statistics.of(np.stack([w.samples for w in windows])), np.array([w[:2] for w in windows]) / RATE
+
+
+@pytest.mark.parametrize("hop", [WINDOW, 1500])
+def test_batches_that_reach_across_files_change_nothing(small_batches, files, hop):
+    model = Statistics()
+    results = list(run(files, model, hop))
+    assert [result.source for result in results] == [str(path) for path in files]
+    for path, result in zip(files, results, strict=True):
+        outputs, times = expected(path, hop)
+        np.testing.assert_allclose(result.outputs, outputs, atol=1e-6)
+        np.testing.assert_array_equal(result.times, times)
+        assert result.duration == times[-1, 1]
+    assert all(shape == (4, WINDOW) for shape in model.shapes[:-1])  # full but for the last
+
+
+def test_the_last_batch_is_filled_up_to_a_power_of_two(small_batches):
+    for windows, sizes in ((1, [1]), (2, [2]), (3, [4]), (5, [4, 1])):
+        model = Statistics()
+        list(run([(noise(windows * WINDOW / RATE, 0), RATE)], model))
+        assert [size for size, _ in model.shapes] == sizes
+
+
+def test_a_window_longer_than_a_batch_is_one(monkeypatch):
+    monkeypatch.setattr(inference, "BATCH_SAMPLES", WINDOW - 1)
+    model = Statistics()
+    list(run([(noise(2, 0), RATE)], model))
+    assert set(model.shapes) == {(1, WINDOW)}
+
+
+def test_errors_stay_in_place(small_batches, files, tmp_path, write_wav):
+    text = tmp_path / "text.mp3"
+    text.write_text("no audio")
+    broken = np.append(noise(5, 0), np.nan)  # found only after some of its windows have gone through
+    audios = [
+        text,
+        files[0],
+        tmp_path / "none.wav",
+        files[3],
+        (broken, RATE),
+        write_wav("nan.wav", broken),
+        files[1],
+    ]
+    results = list(run(audios))
+    assert [isinstance(result, AudioError) for result in results] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    for path, result in ((files[0], results[1]), (files[3], results[3]), (files[1], results[6])):
+        np.testing.assert_allclose(result.outputs, expected(path)[0], atol=1e-6)
+    assert "none.wav" in str(results[2]) and "nan.wav" in str(results[5])
+
+
+def test_all_files_fail_or_there_are_none(tmp_path):
+    results = list(run([tmp_path / f"{i}.wav" for i in range(5)]))
+    assert all(isinstance(result, AudioError) for result in results) and len(results) == 5
+    assert list(run([])) == []
+
+
+def test_inputs_are_asked_for_as_they_are_needed(small_batches, files):
+    asked = []
+
+    def audios():
+        for path in [*files, *files]:
+            asked.append(path)
+            yield path
+
+    results = run(audios())
+    assert asked == []
+    next(results)
+    results.close()
+    # The first of four windows a batch: files of 0.3, 1.3 and 2.3 s have 1, 3 and 5.
+    assert len(asked) == 2 + inference.WORKERS - 1
+
+
+def test_results_come_once_they_are_complete(small_batches, files):
+    model = Statistics()
+    results = run(files, model)
+    next(results)
+    assert len(model.shapes) == 1  # the first file is a part of the first batch
+    results.close()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_closing_early_stops_the_threads(small_batches, files, taken, monkeypatch):
+    before = len(decoders())
+    results = run(files)
+    for _ in range(taken):
+        next(results)
+    results.close()
+    assert len(decoders()) == before
+
+
+def test_closing_early_does_not_decode_the_rest(monkeypatch, small_batches):
+    decoded = 0
+
+    def endless(audio, allow_truncated):
+        def blocks():
+            nonlocal decoded
+            for _ in range(100_000):
+                decoded += 1
+                yield np.linspace(-0.5, 0.5, WINDOW, dtype=np.float32)
+
+        return blocks(), RATE
+
+    monkeypatch.setattr(inference, "_open", endless)
+    progress = []
+
+    def stop_soon(seconds):
+        progress.append(seconds)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run(["endless.wav"], progress=stop_soon))
+    assert decoders() == []
+    assert decoded < 100
+
+
+def test_errors_that_are_no_fault_of_the_audio_come_out(monkeypatch, files):
+    def defective(audio, allow_truncated):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(inference, "_open", defective)
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(run(files))
+    assert decoders() == []
+
+
+def test_errors_of_the_model_come_out(files):
+    class Defective:
+        def predict_on_batch(self, windows):
+            raise MemoryError("too large")
+
+    with pytest.raises(MemoryError, match="too large"):
+        list(run(files, Defective()))
+    assert decoders() == []
+
+
+@pytest.mark.parametrize("hop", [WINDOW, 1500])
+def test_progress_adds_up_to_the_length_of_the_audio(small_batches, files, hop):
+    seconds = []
+    results = list(run(files, hop=hop, progress=seconds.append))
+    assert sum(seconds) == pytest.approx(sum(result.duration for result in results), abs=1e-9)
+    assert min(seconds) >= 0
+
+
+def test_memory_does_not_grow_with_the_length_of_a_file(monkeypatch, tmp_path, small_batches):
+    def peak(minutes: int) -> int:
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
+            for i in range(6 * minutes):
+                file.write(noise(10, i))
+        tracemalloc.start()
+        (result,) = run([path])
+        assert len(result.outputs) == 120 * minutes
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak(1)  # what is imported and cached at first
+    short, long = peak(1), peak(10)  # 1.9 and 19 MB of float32
+    assert long < short + 1_000_000
+
+
+def test_other_rates_are_resampled_and_low_ones_told():
+    t = np.arange(3 * 44_100) / 44_100
+    (high,) = run([(np.sin(2 * np.pi * 440 * t).astype(np.float32), 44_100)])
+    assert high.duration == 3 and high.notes == ()
+    (low,) = run([(noise(2, 0)[:6000], 3000)])
+    assert low.duration == 2 and "recorded at 3000 Hz" in low.notes[0]
