@@ -1,6 +1,7 @@
 """Two decoders behind one interface: libsndfile (soundfile), and FFmpeg (PyAV) for what that refuses."""
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ class _SoundfileReader:
 
     def __init__(self, path: Path):
         self._bytes = None
-        self._file = _Sequential(path)
+        # As bytes, because soundfile cannot encode names that are no text; on Windows all are text.
+        self._file = _Sequential(path if os.name == "nt" else os.fsencode(path))
         rate = check_sample_rate(self._file.samplerate, f"{path}: the sample rate in its header")
         if self._file.format == "MP3" and not _states_its_length(path):
             frames = None
