@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+import music_zoo  # noqa: F401  (sets KERAS_BACKEND, which must be before a test imports Keras)
+
 DATA_ROOT = Path(os.environ.get("MUSIC_ZOO_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
 

@@ -143,8 +143,14 @@ def _targets(classifier: Classifier, dataset, split: str | None) -> np.ndarray:
 
 
 def _check_features(classifier: Classifier, dataset: LogMelDataset) -> None:
-    if classifier.front_end.get_config() != FrontEnd.from_config(dataset.front_end).get_config():
+    if _steps(classifier.front_end) != _steps(FrontEnd.from_config(dataset.front_end)):
         raise DatasetError(
             f"{classifier.name} listens through another front end than the one that made the features of "
             f"{dataset.name}: evaluate it on audio files instead, in a folder per label."
         )
+
+
+def _steps(front_end: FrontEnd) -> tuple:
+    """What a front end computes, in whichever way it does."""
+    config = front_end.with_method("fft").get_config()
+    return config["sample_rate"], config["layers"]

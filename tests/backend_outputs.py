@@ -1,0 +1,33 @@
+"""What a small classifier of fixed weights makes of fixed audio, on the backend of KERAS_BACKEND.
+
+python tests/backend_outputs.py OUTPUT.npz
+"""
+
+import sys
+
+import numpy as np
+from layers.layer_checks import signals
+from small import SAMPLE_RATE, small_classifier, song
+
+from music_zoo.layers import STFT, Decibels, FrontEnd, MelFilterBank
+
+
+def outputs() -> dict[str, np.ndarray]:
+    """Probabilities, embeddings and features by name."""
+    classifier = small_classifier()
+    prediction = classifier.classify(song(2.5, 11_025), 11_025)
+    odd = np.random.default_rng(0).uniform(size=(2, 16, 25)).astype(np.float32)  # 25 frames, then 13, then 7
+    result = {
+        "probabilities": prediction.taggram,
+        "probabilities of features": classifier.features_model.predict_on_batch(odd),
+        "embeddings": classifier.embed(song(2.5), SAMPLE_RATE),
+    }
+    waveforms = np.stack(list(signals(SAMPLE_RATE, 1.0).values()))
+    for method in ("fft", "conv"):
+        layers = [STFT(512, 128, method=method), MelFilterBank(SAMPLE_RATE, 512, 32), Decibels(top_db=70.0)]
+        result[f"decibels by {method}"] = np.asarray(FrontEnd(layers, SAMPLE_RATE)(waveforms))
+    return result
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], **outputs())

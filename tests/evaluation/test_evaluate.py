@@ -1,0 +1,144 @@
+"""A classifier scored on stored features and on folders of audio, with and without its temperature."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from small import SAMPLE_RATE, seeded, small_front_end, song
+from small import small_classifier as build
+
+from music_zoo import DatasetError
+from music_zoo.classifier import Classifier
+from music_zoo.datasets import AudioFolder, open_dataset
+from music_zoo.evaluation.evaluate import evaluate
+from music_zoo.layers import FrontEnd
+from music_zoo.models import ResNet
+
+pytestmark = pytest.mark.keras
+
+GENRES = ("Folk", "Pop", "Rock")
+
+
+@pytest.fixture(scope="module")
+def fma(tmp_path_factory):
+    """A data set of nine tracks in FMA-small's layout; a third each for training, validation and test."""
+    root = tmp_path_factory.mktemp("fma")
+    splits = np.repeat(["train", "validation", "test"], 3)
+    with (root / "tracks.csv").open("w", newline="") as file:
+        rows = [(i, split, GENRES[i % 3], GENRES[i % 3]) for i, split in enumerate(splits)]
+        csv.writer(file).writerows([("track_id", "split", "genre", "genres"), *rows])
+    images = np.random.default_rng(0).integers(256, size=(9, 128, 128), dtype=np.uint8)
+    np.savez(root / "part-0.npz", track_id=np.arange(9), logmel=images)
+    return open_dataset(root)
+
+
+def on_stored_features(dataset, labels, **front_end) -> Classifier:
+    config = dataset.front_end | front_end
+    backbone = ResNet(n_mels=128, stem_width=2, widths=(2, 4), blocks=(1, 1))
+    classifier = Classifier(FrontEnd.from_config(config), backbone, labels, window=30.0, name="small")
+    tensors = seeded(classifier.tensors())
+    classifier.set_tensors(tensors | {"calibrator.temperature": np.float32(2)})
+    return classifier
+
+
+@pytest.fixture(scope="module")
+def classifier(fma):
+    return on_stored_features(fma, ("Rock", "Folk", "Pop"))  # in another order than the data's
+
+
+@pytest.mark.parametrize("split", [None, "test", "validation"])
+def test_stored_features_by_hand(fma, classifier, split):
+    evaluation = evaluate(classifier, fma, split)
+    assert (evaluation.model, evaluation.dataset, evaluation.split) == ("small", "fma-small", split or "test")
+    assert evaluation.examples == 3 and evaluation.skipped == ()
+
+    rows = fma.splits == (split or "test")
+    images = (fma.features[rows] / 255).astype(np.float32)
+    truth = [("Rock", "Folk", "Pop").index(GENRES[i % 3]) for i in np.flatnonzero(rows)]
+    kernel, bias = (keras.ops.convert_to_numpy(v) for v in classifier.head.weights)
+    embeddings = classifier.view("features", "embedding").predict_on_batch(images)
+    logits = embeddings.astype(np.float64) @ kernel + bias
+    accuracy = (logits.argmax(axis=1) == truth).mean()
+    for metrics, temperature in ((evaluation.metrics, 2), (evaluation.uncalibrated, 1)):
+        assert metrics["accuracy"] == pytest.approx(accuracy)
+        nll = -log_softmax(logits / temperature, axis=1)[range(3), truth].mean()
+        assert metrics["nll"] == pytest.approx(nll, rel=1e-5)
+
+
+def test_text_has_a_line_per_metric(fma, classifier):
+    evaluation = evaluate(classifier, fma)
+    lines = evaluation.to_text().splitlines()
+    assert lines[0] == "small on fma-small test, 3 recordings"
+    assert lines[1].split() == ["calibrated", "uncalibrated"]
+    name, calibrated, uncalibrated = next(line for line in lines if "nll" in line).split()
+    assert float(calibrated) == pytest.approx(evaluation.metrics["nll"], abs=1e-4)
+    assert float(uncalibrated) == pytest.approx(evaluation.uncalibrated["nll"], abs=1e-4)
+
+
+def test_labels_must_be_those_of_the_data(fma):
+    other = on_stored_features(fma, ("Folk", "Jazz", "Rock"))
+    with pytest.raises(
+        DatasetError, match=r"Only in the data: \['Pop'\]; only in the classifier: \['Jazz'\]"
+    ):
+        evaluate(other, fma)
+
+
+def test_features_must_be_those_of_the_front_end(fma, classifier):
+    with pytest.raises(DatasetError, match="another front end"):
+        evaluate(on_stored_features(fma, GENRES, layers=fma.front_end["layers"][:-1]), fma)
+    # The form of the Fourier transform and the layer's name change nothing.
+    conv = FrontEnd.from_config(classifier.front_end.with_method("conv").get_config() | {"name": "other"})
+    parts = {"front_end": conv, "backbone": classifier.backbone}
+    same = Classifier(**classifier.get_config() | parts)
+    assert evaluate(same, fma).examples == 3
+
+
+def test_a_split_that_is_not_there(fma, classifier):
+    with pytest.raises(DatasetError, match="got 'holdout'"):
+        evaluate(classifier, fma, "holdout")
+
+
+@pytest.fixture
+def folder(tmp_path, write_wav):
+    """Two recordings of `a`, one of `b`, none usable of `c`."""
+    for label in "abc":
+        (tmp_path / label).mkdir()
+    write_wav("a/1.wav", song(2.0))
+    write_wav("a/2.wav", song(1.5)[::-1])
+    write_wav("b/1.wav", song(0.5))
+    (tmp_path / "c" / "text.mp3").write_text("no audio")
+    return tmp_path
+
+
+def test_a_folder_of_audio_is_scored_by_the_mean_over_windows(folder):
+    classifier = build(labels=("c", "a", "b"))
+    dataset = AudioFolder(folder)
+    done = []
+    evaluation = evaluate(classifier, dataset, progress=lambda *numbers: done.append(numbers))
+    assert (evaluation.dataset, evaluation.split, evaluation.examples) == (str(folder), "", 3)
+    assert len(evaluation.skipped) == 1 and "text.mp3" in evaluation.skipped[0]
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+    probabilities = [classifier.classify(path).probabilities for path in dataset.paths[:3]]
+    truth = [
+        probability[classifier.labels.index(label)]
+        for probability, label in zip(probabilities, "aab", strict=True)
+    ]
+    assert evaluation.metrics["nll"] == pytest.approx(-np.log(truth).mean(), rel=1e-5)
+
+
+def test_no_file_that_can_be_used(folder, small_classifier):
+    for path in folder.glob("*/*.wav"):
+        path.write_bytes(b"RIFF")
+    with pytest.raises(DatasetError, match="none of the 4 files could be used. First: .*wav"):
+        evaluate(small_classifier, AudioFolder(folder))
+
+
+def test_several_labels_a_file_need_data_with_several(folder):
+    classifier = Classifier(
+        small_front_end(), build().backbone, ["a", "b", "c"], window=4000 / SAMPLE_RATE, task="multi_label"
+    )
+    with pytest.raises(DatasetError, match="gives several labels to a file"):
+        evaluate(classifier, AudioFolder(folder))

@@ -1,0 +1,71 @@
+"""The same tests, and the same numbers, on TensorFlow, JAX and PyTorch, each in a process of its own."""
+
+import itertools
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from music_zoo.backend import BACKENDS
+
+ROOT = Path(__file__).parents[1]
+TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5}
+
+
+def run(backend: str, *arguments: str) -> None:
+    """Run Python on a backend; fail with the end of what it wrote."""
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "OMP_NUM_THREADS": "1",  # PyTorch with more is slower on small models
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        tail = "\n".join((result.stdout + result.stderr).splitlines()[-60:])
+        pytest.fail(f"{backend}: {' '.join(arguments)}\n{tail}", pytrace=False)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_all_tests_that_need_keras_pass_on_the_other_backends(backend):
+    if backend == os.environ.get("KERAS_BACKEND"):
+        pytest.skip("this is the backend of the tests around this one")
+    # Not marked keras itself, so it is not among them.
+    run(backend, "-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider", "tests")
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """Outputs by name of a backend, computed once."""
+    folder, computed = tmp_path_factory.mktemp("outputs"), {}
+
+    def of(backend: str) -> dict[str, np.ndarray]:
+        if backend not in computed:
+            run(backend, "tests/backend_outputs.py", str(folder / f"{backend}.npz"))
+            with np.load(folder / f"{backend}.npz") as arrays:
+                computed[backend] = dict(arrays)
+        return computed[backend]
+
+    return of
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(BACKENDS, 2)))
+def test_backends_give_the_same_numbers(outputs, one, other):
+    ours, theirs = outputs(one), outputs(other)
+    assert ours.keys() == theirs.keys()
+    for name, values in ours.items():
+        tolerance = TOLERANCES[name.split()[0]]
+        np.testing.assert_allclose(values, theirs[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_both_forms_of_the_fourier_transform_give_the_same_features(outputs, backend):
+    by = outputs(backend)
+    np.testing.assert_allclose(by["decibels by fft"], by["decibels by conv"], rtol=0, atol=1e-3)
