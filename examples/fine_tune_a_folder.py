@@ -3,8 +3,8 @@
     python examples/fine_tune_a_folder.py ~/music/by-mood --output my-moods
     music-zoo tag song.mp3 --model my-moods
 
-A fifth of the files is held out: it fits the temperature and gives the score that is printed. Copy this script and
-change it: everything in it is ordinary Keras.
+A fifth of the files is held out: it fits the temperature and gives the score that is printed. Copy this
+script and change it: everything in it is ordinary Keras.
 """
 
 import argparse
@@ -34,8 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     data = AudioFolder(args.folder)
     classifier = music_zoo.load(args.model, labels=data.labels)
 
-    # The front end has nothing to learn, so the features of all windows are computed once. A file of several windows
-    # gives several examples; windows of one file stay together when some are held out.
+    # The front end has nothing to learn, so the features of all windows are computed once. A file of several
+    # windows gives several examples; windows of one file stay together when some are held out.
     files = list(classifier.infer(data.paths, "features"))
     broken = [file for file in files if isinstance(file, music_zoo.MusicZooError)]
     for error in broken:

@@ -1,4 +1,4 @@
-"""Synthesise the twelve seconds of music that the repository ships: drums, bass, chords and a lead at 120 bpm.
+"""Synthesise the twelve seconds of music that the repository ships: drums, bass, chords, a lead.
 
     python examples/make_demo_song.py examples/demo.ogg
 

@@ -1,9 +1,11 @@
 """Bundle a trained preset: copy it into the package, measure it, write its entry into the weights manifest.
 
-    python examples/record_preset.py runs/resnet-fma/preset --card examples/cards/resnet-fma.json --data fma-small-logmel
+    python examples/record_preset.py runs/resnet-fma/preset --data fma-small-logmel
+        --card examples/cards/resnet-fma.json
 
-The card holds what no program can know: description, licence, training data, limits, citation, training command. Everything
-else, sizes, hashes, labels and results, is read from the preset or measured. The test split is looked at here.
+The card holds what no program can know: description, licence, training data, limits, citation, training
+command. Everything else, sizes, hashes, labels and results, is read from the preset or measured. The test
+split is looked at here.
 """
 
 import argparse

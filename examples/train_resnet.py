@@ -1,16 +1,19 @@
 """Train the ResNet presets from stored log-mels: the recipe behind `resnet-fma` and `resnet-gtzan`.
 
     python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma
-    python examples/train_resnet.py --data gtzan-logmel --output runs/resnet-gtzan --epochs 150 --start runs/resnet-fma
+    python examples/train_resnet.py --data gtzan-logmel --output runs/resnet-gtzan
+        --start runs/resnet-fma/preset --epochs 100 --crop 194
 
-A folder holds log-mel images and the official split (see `music_zoo.datasets`). Training looks at the training split,
-the temperature is fitted on the validation split, the test split is not touched: `music-zoo evaluate` does that, once.
-A run that is interrupted goes on where it stopped when the same command is given again.
+A folder holds log-mel images and the official split (see `music_zoo.datasets`). Training looks at the
+training split, the temperature is fitted on the validation split, the test split is not touched: `music-zoo
+evaluate` does that, once. A run that is interrupted goes on where it stopped when the same command is given
+again.
 
-Where the folder also has VGGish embeddings of the tracks (Hershey et al. 2017, arXiv:1609.09430), the network learns from
-them as well, as a student (Hinton et al. 2015, arXiv:1503.02531): it predicts the embedding, and half of its genre target
-is what a support vector machine on the embedding says of tracks that it was not trained on. Names of finer genres, where
-there are any, are a third target. None of this is needed to use the classifier.
+Where the folder also has VGGish embeddings of the tracks (Hershey et al. 2017, arXiv:1609.09430), the
+network learns from them as well, as a student (Hinton et al. 2015, arXiv:1503.02531): it predicts the
+embedding, and half of its genre target is what a support vector machine on the embedding says of tracks
+that it was not trained on. Names of finer genres, where there are any, are a third target. None of this is
+needed to use the classifier.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import numpy as np
 
 from music_zoo import Classifier, load
 from music_zoo.calibration import fit_temperature
-from music_zoo.datasets import LogMelDataset, open_dataset, dequantize
+from music_zoo.datasets import LogMelDataset, dequantize, open_dataset
 from music_zoo.layers import FrontEnd
 from music_zoo.models import ResNet
 from music_zoo.models.resnet import CONFIGS
@@ -112,7 +115,7 @@ def training_targets(dataset: LogMelDataset, folder: Path) -> dict[str, np.ndarr
 
 
 def teacher(embedding: np.ndarray, genre: np.ndarray) -> np.ndarray:
-    """Genre probabilities `(tracks, genres)` of each track, from machines that were trained on other tracks."""
+    """Genre probabilities `(tracks, genres)`, of each track from machines trained on other tracks."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
     from sklearn.svm import SVC
@@ -160,8 +163,9 @@ def training_model(classifier: Classifier, targets: dict, args: argparse.Namespa
 class Batches(keras.utils.PyDataset):
     """Random crops of the training images, equalised, mixed and masked.
 
-    Each batch depends on the seed, the epoch and its number alone, so that a resumed run sees what an uninterrupted one sees.
-    In the last eighth of the epochs nothing is mixed or masked, and the batch statistics become those of real music.
+    Each batch depends on the seed, the epoch and its number alone, so that a resumed run sees what an
+    uninterrupted one sees. In the last eighth of the epochs nothing is mixed or masked, and the batch statistics
+    become those of real music.
     """
 
     def __init__(self, features: np.ndarray, targets: dict[str, np.ndarray], args: argparse.Namespace):
@@ -201,7 +205,7 @@ def equalize(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def mask(images: np.ndarray, rng: np.random.Generator) -> None:
-    """Blank two stretches of bands and two of frames in each image, in place (SpecAugment, arXiv:1904.08779)."""
+    """Blank two stretches of bands and two of frames in each image, in place (arXiv:1904.08779)."""
     for image in images:
         blank = image.mean()
         for axis, longest in ((0, 16), (0, 16), (1, 8), (1, 8)):

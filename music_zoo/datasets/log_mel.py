@@ -86,7 +86,7 @@ class LogMelDataset:
         return LogMelSplit(self.features[chosen], self.targets[chosen], self.ids[chosen])
 
     def tag_targets(self, split: str, names: Sequence[str]) -> np.ndarray:
-        """Return the multi-label target of a split: 1 where a recording has a tag, `(recordings, names)` int64.
+        """Return the multi-label target of a split: 1 where a recording has a tag, `(recordings, names)`.
 
         Raises:
             DatasetError: There is no such split, or no recording of the data set has one of the tags.
