@@ -4,7 +4,6 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from os import PathLike, fspath
@@ -71,7 +70,7 @@ def infer(
 
     def open_feed(audio) -> _Feed:
         feed = _Feed(audio, batch_size, stop)
-        workers.submit(feed.fill, sample_rate, window, hop, allow_truncated)
+        feed.start(sample_rate, window, hop, allow_truncated)
         return feed
 
     waiting: deque[_Item] = deque()
@@ -90,10 +89,10 @@ def infer(
         while waiting and waiting[0].is_complete:
             yield waiting.popleft().result(sample_rate)
 
-    workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="decode")
+    feeds: deque[_Feed] = deque()
     try:
         todo = iter(audios)
-        feeds = deque(map(open_feed, islice(todo, WORKERS)))
+        feeds.extend(map(open_feed, islice(todo, WORKERS)))
         while feeds:
             item = _Item(feeds[0])
             waiting.append(item)
@@ -102,14 +101,15 @@ def infer(
                 if len(batch) == batch_size:
                     run_batch()
                     yield from finished()
-            feeds.popleft()
+            feeds.popleft().thread.join()
             feeds.extend(map(open_feed, islice(todo, 1)))
             yield from finished()
         run_batch()
         yield from finished()
     finally:
         stop.set()
-        workers.shutdown(wait=True, cancel_futures=True)
+        for feed in feeds:
+            feed.thread.join()
 
 
 @dataclass
@@ -130,6 +130,11 @@ class _Feed:
         self.source = fspath(audio) if is_file else "array"
         self.queue: queue.Queue = queue.Queue(maxsize=length)
         self._stop = stop
+
+    def start(self, *settings) -> None:
+        """Start a worker that runs `fill`: a daemon, so that Python can exit while it waits."""
+        self.thread = threading.Thread(target=self.fill, args=settings, name="decode", daemon=True)
+        self.thread.start()
 
     def fill(self, sample_rate: int, window: int, hop: int, allow_truncated: bool) -> None:
         end = _End()

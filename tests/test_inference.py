@@ -1,5 +1,7 @@
 """Many files through one model: order, errors, batches, threads, memory; with a stand-in for the model."""
 
+import subprocess
+import sys
 import threading
 import tracemalloc
 
@@ -152,6 +154,18 @@ def test_closing_early_stops_the_threads(small_batches, files, taken, monkeypatc
         next(results)
     results.close()
     assert len(decoders()) == before
+
+
+def test_python_exits_though_results_are_left(files):
+    script = f"""
+from music_zoo.inference import infer
+class Model:
+    def predict_on_batch(self, windows):
+        return windows
+results = infer(Model(), {[str(path) for path in files]}, sample_rate={RATE}, window=100, hop=100)
+next(results)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_closing_early_does_not_decode_the_rest(monkeypatch, small_batches):
