@@ -314,6 +314,20 @@ class Classifier(TaskModel):
             **config,
         )
 
+    def get_compile_config(self) -> dict:
+        """Return how it was compiled and which parts are frozen, so that training can go on from a file."""
+        if not self.compiled:
+            return {}
+        frozen = [part for part in PARTS if not getattr(self, part).trainable]
+        return super().get_compile_config() | {"frozen": frozen}
+
+    def compile_from_config(self, config: dict) -> None:
+        """Freeze and compile as before saving."""
+        config = dict(config)
+        for part in config.pop("frozen", ()):
+            getattr(self, part).trainable = False
+        super().compile_from_config(config)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight by its name in a preset, such as `backbone.stem_conv.kernel`."""
         # What Keras gives shares memory with the weight on some backends, and so does what it is given.

@@ -93,6 +93,19 @@ def test_config_is_json_and_builds_the_same(small_classifier):
     assert_array_equal(again.predict_on_batch(audio), small_classifier.predict_on_batch(audio))
 
 
+def test_a_frozen_backbone_stays_frozen_in_a_keras_file(tmp_path):
+    classifier = build()
+    classifier.backbone.trainable = False
+    classifier.compile(keras.optimizers.SGD(0.5, momentum=0.9))
+    classifier.train_on_batch(song(2.0).reshape(2, 8000), np.array([0, 1]))
+    classifier.save(tmp_path / "classifier.keras")
+    loaded = keras.models.load_model(tmp_path / "classifier.keras")
+    assert [v.path for v in loaded.trainable_weights] == ["head/kernel", "head/bias"]
+    ours, theirs = ([np.array(v) for v in model.optimizer.variables] for model in (classifier, loaded))
+    for one, other in zip(ours, theirs, strict=True):
+        assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_keras_files_keep_weights_and_training_in_safe_mode(tmp_path, compiled):
     classifier = build(task="multi_label", dropout=0.2, pooling="mean_max")
