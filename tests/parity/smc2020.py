@@ -1,0 +1,30 @@
+"""The fixtures of the SMC-2020 family, each with our configuration and the layers to look into."""
+
+from fixtures import Case
+
+
+def _layers(*numbers: int, **more: str) -> dict[str, str]:
+    return {"after__spec_bn": "input_norm"} | {f"after__layer{n}": f"layer{n}" for n in numbers} | more
+
+
+CASES = {
+    "fcn": Case("fcn", "fcn", _layers(1, 3, 5)),
+    "crnn": Case("crnn", "crnn", _layers(1, 4, after__layer5="gru_1"), frozenset({"gru_1"})),
+    "musicnn_mtat": Case(
+        "musicnn-won",
+        "musicnn-won",
+        {
+            "after__spec_bn": "input_norm",
+            "after__layers_2": "temporal0_relu",
+            "after__layers_4": "temporal2_relu",
+            "after__layer1": "mid0_relu",
+            "after__layer3": "mid2_relu",
+            "after__dense1": "dense",
+        },
+    ),
+    "musicnn_msd": Case(
+        "musicnn-won-large", "musicnn-won", {"after__layer3": "mid2_relu", "after__dense1": "dense"}
+    ),
+    "shortchunk": Case("short-chunk-cnn", "short-chunk", _layers(1, 4, 7, after__dense1="dense")),
+    "shortchunk_res": Case("short-chunk-resnet", "short-chunk", _layers(1, 4, 7, after__dense1="dense")),
+}
