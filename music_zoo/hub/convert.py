@@ -5,11 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from music_zoo.errors import PresetError
-from music_zoo.hub.conversion import smc2020
+from music_zoo.hub.conversion import clmr, jamendo, musicnn, smc2020, swin
 from music_zoo.hub.conversion.table import Table
 
 #: The mapping tables by the name of the source.
-TABLES: dict[str, Table] = {**smc2020.TABLES}
+TABLES: dict[str, Table] = {
+    **clmr.TABLES,
+    **jamendo.TABLES,
+    **musicnn.TABLES,
+    **smc2020.TABLES,
+    **swin.TABLES,
+}
 
 #: What no original has, at the value at which it changes nothing.
 _OWN = {"calibrator.temperature": 1.0}

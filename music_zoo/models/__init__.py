@@ -3,13 +3,40 @@
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.crnn import CRNN
 from music_zoo.models.fcn import FCN
+from music_zoo.models.harmonic import HarmonicCNN
 from music_zoo.models.musicnn import MusiCNN
 from music_zoo.models.resnet import ResNet
+from music_zoo.models.sample_cnn import SampleCNN
+from music_zoo.models.self_attention import CNNSA
 from music_zoo.models.short_chunk import ShortChunkCNN
+from music_zoo.models.swin import Swin
 
 #: Every architecture by the name that preset files use. Nothing else can be built from a file.
 BACKBONES: dict[str, type[Backbone]] = {
-    architecture.__name__: architecture for architecture in (CRNN, FCN, MusiCNN, ResNet, ShortChunkCNN)
+    architecture.__name__: architecture
+    for architecture in (
+        CNNSA,
+        CRNN,
+        FCN,
+        HarmonicCNN,
+        MusiCNN,
+        ResNet,
+        SampleCNN,
+        ShortChunkCNN,
+        Swin,
+    )
 }
 
-__all__ = ["BACKBONES", "CRNN", "FCN", "Backbone", "MusiCNN", "ResNet", "ShortChunkCNN"]
+__all__ = [
+    "BACKBONES",
+    "CNNSA",
+    "CRNN",
+    "FCN",
+    "Backbone",
+    "HarmonicCNN",
+    "MusiCNN",
+    "ResNet",
+    "SampleCNN",
+    "ShortChunkCNN",
+    "Swin",
+]

@@ -72,14 +72,32 @@ class FCN(Backbone):
 
 # ---- configs -----------------------------------------------------------------------------------------------
 
-#: Classifiers without labels and name.
-CONFIGS = {
-    "fcn": {
-        "front_end": decibel_mel(16_000, n_fft=512, n_mels=96),
-        "backbone": {"architecture": "FCN", "config": {}},
+
+def _config(front_end: dict, window: float, **backbone) -> dict:
+    return {
+        "front_end": front_end,
+        "backbone": {"architecture": "FCN", "config": backbone},
         "task": "multi_label",
-        "window": 29.0,
+        "window": window,
         "pooling": "mean",
         "dropout": 0.5,
-    },
+    }
+
+
+#: Classifiers without labels and name. The front end of "fcn-mtg" is Essentia's but for its window, which is
+#: symmetric there: decibels of the *squared* power, down to -200.
+CONFIGS = {
+    "fcn": _config(decibel_mel(16_000, n_fft=512, n_mels=96), 29.0),
+    "fcn-mtg": _config(
+        {
+            "sample_rate": 12_000,
+            "layers": [
+                {"layer": "STFT", "config": {"n_fft": 512, "hop_length": 256}},
+                {"layer": "MelFilterBank", "config": {"sample_rate": 12_000, "n_fft": 512, "n_mels": 96}},
+                {"layer": "Decibels", "config": {"of": "amplitude", "amin": 1e-10, "top_db": None}},
+            ],
+        },
+        1365 * 256 / 12_000,  # 1366 frames
+        activation="elu",
+    ),
 }

@@ -148,9 +148,21 @@ def _config(front_end: dict, window: float, **backbone) -> dict:
 
 
 _WON = decibel_mel(16_000, n_fft=512, n_mels=96)
+_PONS = {
+    "sample_rate": 16_000,
+    "layers": [
+        {"layer": "STFT", "config": {"n_fft": 512, "hop_length": 256}},
+        {"layer": "MelFilterBank", "config": {"sample_rate": 16_000, "n_fft": 512, "n_mels": 96}},
+        {"layer": "LogCompression", "config": {"gain": 10_000.0}},
+    ],
+}
+_PONS_FILTERS = {"timbral": (38, 67), "temporal": (128, 64, 32), "original": True}
+_PONS_WINDOW = 186 * 256 / 16_000  # 187 frames
 
 #: Classifiers without labels and name.
 CONFIGS = {
     "musicnn-won": _config(_WON, 3.0),
     "musicnn-won-large": _config(_WON, 3.0, mid_width=512, dense_width=500),
+    "musicnn": _config(_PONS, _PONS_WINDOW, **_PONS_FILTERS),
+    "musicnn-large": _config(_PONS, _PONS_WINDOW, **_PONS_FILTERS, mid_width=512, dense_width=500),
 }

@@ -25,6 +25,24 @@ CASES = {
     "musicnn_msd": Case(
         "musicnn-won-large", "musicnn-won", {"after__layer3": "mid2_relu", "after__dense1": "dense"}
     ),
+    "harmoniccnn": Case(
+        "harmonic-cnn",
+        "harmonic-cnn",
+        {f"after__layer{n}": f"layer{n}" for n in (1, 4, 7)}
+        | {"after__hstft_bn": "input_norm", "after__dense1": "dense"},
+    ),
+    "cnnsa": Case(
+        "self-attention-cnn",
+        "self-attention-cnn",
+        _layers(
+            1,
+            7,
+            after__encoder_layer_0="encoder0_dense_norm",
+            after__encoder_layer_1="encoder1_dense_norm",
+            after__pooler="pooler",
+        ),
+        frozenset({"encoder0_dense_norm", "encoder1_dense_norm"}),
+    ),
     "shortchunk": Case("short-chunk-cnn", "short-chunk", _layers(1, 4, 7, after__dense1="dense")),
     "shortchunk_res": Case("short-chunk-resnet", "short-chunk", _layers(1, 4, 7, after__dense1="dense")),
 }

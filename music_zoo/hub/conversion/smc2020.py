@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from music_zoo.hub.conversion.table import Table
+from music_zoo.hub.conversion.table import Table, same
 
 # The window and the filter bank, which the front end computes itself.
 _CONSTANTS = (r"spec\.", r"hstft\.spec\.")
@@ -24,6 +24,15 @@ def _gates(weights: np.ndarray) -> np.ndarray:
 
 def _gate_biases(inputs: np.ndarray, recurrent: np.ndarray) -> np.ndarray:
     return np.stack([_gates(inputs), _gates(recurrent)])
+
+
+def _qkv(leaf: str) -> tuple[str, ...]:
+    """Names of the three parts of what we keep in one."""
+    return tuple(rf"encoder.layer.\1.attention.self.{part}.{leaf}" for part in ("query", "key", "value"))
+
+
+def _joined(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts).T
 
 
 TABLES = {
@@ -54,4 +63,36 @@ TABLES = {
         constants=_CONSTANTS,
     ),
     "short-chunk": Table(_LAYERS | _DENSE_BLOCK, constants=_CONSTANTS),
+    "harmonic-cnn": Table(
+        _LAYERS
+        | {
+            r"backbone\.input_norm": "hstft_bn",
+            r"backbone\.layer(\d+)_block_conv_(\d)": r"layer\1.conv_\2",
+            r"backbone\.layer(\d+)_block_norm_(\d)": r"layer\1.bn_\2",
+        }
+        | _DENSE_BLOCK,
+        {r"front_end\.harmonic_filter_bank\.quality": (("hstft.bw_Q",), same)},
+        constants=_CONSTANTS,
+    ),
+    "self-attention-cnn": Table(
+        _LAYERS
+        | {
+            r"backbone\.encoder(\d)_attention\.output": r"encoder.layer.\1.attention.output.dense",
+            r"backbone\.encoder(\d)_attention_norm": r"encoder.layer.\1.attention.output.LayerNorm",
+            r"backbone\.encoder(\d)_dense1": r"encoder.layer.\1.intermediate.dense",
+            r"backbone\.encoder(\d)_dense2": r"encoder.layer.\1.output.dense",
+            r"backbone\.encoder(\d)_dense_norm": r"encoder.layer.\1.output.LayerNorm",
+            r"backbone\.pooler": "pooler.dense",
+            "head": "dense",
+        },
+        {
+            r"backbone\.encoder(\d)_attention\.qkv\.kernel": (_qkv("weight"), _joined),
+            r"backbone\.encoder(\d)_attention\.qkv\.bias": (_qkv("bias"), _joined),
+        },
+        constants=_CONSTANTS,
+    ),
+    "sample-cnn": Table(_LAYERS | {"head": "dense"}, constants=_CONSTANTS),
+    "sample-cnn-se": Table(
+        _LAYERS | {r"backbone\.layer(\d+)_dense(\d)": r"layer\1.dense\2"} | _DENSE_BLOCK, constants=_CONSTANTS
+    ),
 }

@@ -1,7 +1,7 @@
 """What a mapping table is made of: which entries of an original checkpoint make each of our tensors.
 
 A table is read from our side: the classifier to be filled says which tensors it needs, the table says for
-each where it comes from. So nothing is forgotten, and what remains of the checkpoint is what nobody asked for.
+each where it comes from. So nothing is forgotten, and what remains of a checkpoint is what nobody asked for.
 """
 
 import re

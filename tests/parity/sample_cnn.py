@@ -1,0 +1,25 @@
+"""The fixtures of SampleCNN in its three forms, each with our configuration and the layers to look into."""
+
+from fixtures import Case
+
+
+def _layers(*numbers: int) -> dict[str, str]:
+    # The first and the last layer do not pool.
+    return {f"after__layer{n}": f"layer{n}_relu" if n in (1, 11) else f"layer{n}" for n in numbers}
+
+
+CASES = {
+    "samplecnn": Case("sample-cnn", "sample-cnn", _layers(1, 2, 5, 10, 11)),
+    "samplecnn_se": Case("sample-cnn-se", "sample-cnn-se", _layers(1, 2, 5, 11) | {"after__dense1": "dense"}),
+    "clmr_samplecnn": Case(
+        "sample-cnn-clmr",
+        "clmr",
+        {
+            "after__sequential_0": "layer1_relu",
+            "after__sequential_1": "layer2",
+            "after__sequential_5": "layer6",
+            "after__sequential_9": "layer10",
+            "after__sequential_10": "layer11_relu",
+        },
+    ),
+}
