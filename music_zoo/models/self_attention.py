@@ -40,7 +40,7 @@ class FixedToken(layers.Layer):
 
 
 def _encoder(x, heads: int, inner_width: int, dropout: float, attention_dropout: float, name: str):
-    """Attention, two dense layers, each normalised after its shortcut: `(batch, tokens, width)` in and out."""
+    """Attention, two dense layers, each normalised after its shortcut: `(batch, tokens, width)`."""
     width = x.shape[-1]
 
     def add_and_normalise(x, branch, part: str):

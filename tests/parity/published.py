@@ -1,0 +1,73 @@
+"""The published checkpoints that the tests may find beside the repository, and what their originals give."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import fixture_rules
+import keras
+import numpy as np
+import soundfile
+from fixtures import FOLDER, Case, Row, build
+
+from music_zoo.hub.checkpoints import read_pytorch
+
+#: Largest absolute differences of logits for stand-in features, of logits for audio, of probabilities.
+BODY, LOGITS, PROBABILITIES = 1e-4, 1e-3, 1e-4
+
+
+class Checkpoint(NamedTuple):
+    """A PyTorch checkpoint below the folder of originals, and the configuration that it belongs to."""
+
+    path: str
+    case: Case
+
+
+_CASES = {name: Case(name, name) for name in ("fcn", "crnn")} | {
+    "musicnn": Case("musicnn-won", "musicnn-won")
+}
+#: By the name of the fixture, `published_<name>.npz`.
+CHECKPOINTS = {
+    f"{dataset}_{model}": Checkpoint(f"{dataset}/{model}/best_model.pth", _CASES[model])
+    for dataset, models in {
+        "mtat": ("fcn", "crnn", "musicnn"),
+        "msd": ("fcn", "crnn"),
+        "jamendo": ("fcn", "crnn", "musicnn"),
+    }.items()
+    for model in models
+}
+
+
+def compare_published(name: str, data: Path) -> list[Row]:
+    """Run formula waveforms, a real song and stand-in features through a converted checkpoint.
+
+    Args:
+        name: A key of `CHECKPOINTS`.
+        data: The folder that holds `originals` and `parity`.
+    """
+    checkpoint = CHECKPOINTS[name]
+    classifier = build(checkpoint.case, read_pytorch(data / "originals" / checkpoint.path))
+    samples = classifier.window_samples
+    song, _ = soundfile.read(data / "parity" / "vibe_ace_16k_29s.flac", dtype="float32")
+    song = song[: len(song) // samples * samples].reshape(-1, samples)
+    waveforms = {"formula": fixture_rules.wave_batch(samples, 16_000), "clip": song}
+    rows = []
+    with np.load(FOLDER / f"published_{name}.npz") as stored:
+        for kind, waveform in waveforms.items():
+            logits = classifier.view("waveform", "logits").predict(waveform, batch_size=3, verbose=0)
+            rows.append(Row(f"{kind}_logits", _worst(logits, stored[f"{kind}_logits"]), LOGITS))
+            rows.append(
+                Row(f"{kind}_output", _worst(_sigmoid(logits), stored[f"{kind}_output"]), PROBABILITIES)
+            )
+        shape = (2, 96, 1 + samples // 256)
+        features = fixture_rules.decibel_like("published/" + name.split("_")[1], shape)
+        logits = classifier.view("features", "logits").predict(features, verbose=0)
+        rows.append(Row("body_logits", _worst(logits, stored["body_logits"]), BODY))
+    return rows
+
+
+def _worst(value, expected) -> float:
+    return float(np.abs(keras.ops.convert_to_numpy(value) - expected).max())
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
