@@ -67,7 +67,7 @@ def convert(
         arrays = [entries[entry] for entry in origin.names]
         try:
             tensors[name] = np.asarray(origin.make(*arrays), np.float32)
-        except ValueError:  # NumPy's, for shapes that do not go together
+        except (IndexError, ValueError):  # NumPy's, for shapes that do not go together
             tensors[name] = None
         if tensors[name] is None or tensors[name].shape != tuple(shape):
             found = ", ".join(f"{e} {a.shape}" for e, a in zip(origin.names, arrays, strict=True))
