@@ -4,6 +4,7 @@ from music_zoo.models.backbone import Backbone
 from music_zoo.models.crnn import CRNN
 from music_zoo.models.fcn import FCN
 from music_zoo.models.harmonic import HarmonicCNN
+from music_zoo.models.music_tagging_transformer import MusicTaggingTransformer
 from music_zoo.models.musicnn import MusiCNN
 from music_zoo.models.resnet import ResNet
 from music_zoo.models.sample_cnn import SampleCNN
@@ -20,6 +21,7 @@ BACKBONES: dict[str, type[Backbone]] = {
         FCN,
         HarmonicCNN,
         MusiCNN,
+        MusicTaggingTransformer,
         ResNet,
         SampleCNN,
         ShortChunkCNN,
@@ -35,6 +37,7 @@ __all__ = [
     "Backbone",
     "HarmonicCNN",
     "MusiCNN",
+    "MusicTaggingTransformer",
     "ResNet",
     "SampleCNN",
     "ShortChunkCNN",

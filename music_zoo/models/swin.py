@@ -332,7 +332,7 @@ def _config(**backbone) -> dict:
 
 
 #: Classifiers without labels and name. Tiny, small and base are the networks of the paper with its drop path
-#: rates; front end and window of audio are ours. So is all of `s3t-swin`: of S3T's configuration nothing but the
+#: rates; front end and window of audio are ours. So is all of `s3t-swin`: of S3T's configuration, only the
 #: kind of network is public.
 CONFIGS = {
     "swin-tiny": _config(drop_path_rate=0.2),
