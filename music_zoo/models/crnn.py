@@ -27,7 +27,6 @@ class CRNN(Backbone):
         pools: Square pooling behind each.
         units: Of both recurrent layers.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, n_mels, frames)`, output the embedding `(batch, units)`.
 
@@ -42,7 +41,6 @@ class CRNN(Backbone):
         pools: tuple[int, ...] = (2, 3, 4, 4),
         units: int = 32,
         name: str = "crnn",
-        **kwargs,
     ):
         if len(widths) != len(pools):
             raise ValueError(f"CRNN: one pool per width, got {len(widths)} widths and {len(pools)} pools.")
@@ -56,7 +54,7 @@ class CRNN(Backbone):
         x = layers.Reshape((-1, widths[-1]), name="as_sequence")(x)  # (batch, steps, channels)
         x = layers.GRU(units, return_sequences=True, reset_after=True, name="gru_0")(x)
         x = layers.GRU(units, return_sequences=True, reset_after=True, name="gru_1")(x)
-        super().__init__(inputs=features, outputs=x[:, -1], name=name, **kwargs)
+        super().__init__(inputs=features, outputs=x[:, -1], name=name)
         self.n_mels = n_mels
         self.widths = tuple(widths)
         self.pools = tuple(pools)

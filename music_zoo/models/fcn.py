@@ -27,7 +27,6 @@ class FCN(Backbone):
         pools: Pooling behind each, `(bands, frames)`.
         activation: `"relu"` or `"elu"`.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, n_mels, frames)`, output `(batch, bands, steps, widths[-1])`: both axes divided by their
     pools, 1 x 1 for 96 bands and the published 1813 frames.
@@ -43,7 +42,6 @@ class FCN(Backbone):
         pools: tuple[tuple[int, int], ...] = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4)),
         activation: str = "relu",
         name: str = "fcn",
-        **kwargs,
     ):
         if len(widths) != len(pools):
             raise ValueError(f"FCN: one pool per width, got {len(widths)} widths and {len(pools)} pools.")
@@ -53,7 +51,7 @@ class FCN(Backbone):
         x = batch_norm(x, "input_norm")
         for number, (width, pool) in enumerate(zip(widths, pools, strict=True), start=1):
             x = conv_block(x, width, pool, f"layer{number}", activation)
-        super().__init__(inputs=features, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=features, outputs=x, name=name)
         self.n_mels = n_mels
         self.widths = tuple(widths)
         self.pools = pools

@@ -25,7 +25,6 @@ class HarmonicCNN(Backbone):
         widths: Channels of each block. Where they change there is a convolution, elsewhere a residual block.
         pools: Pooling behind each, `(levels, frames)`.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, n_harmonics, levels, frames)`, output the embedding `(batch, widths[-1])`.
 
@@ -40,7 +39,6 @@ class HarmonicCNN(Backbone):
         widths: tuple[int, ...] = (128, 128, 128, 128, 256, 256, 256),
         pools: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 2), (2, 3), (2, 3)),
         name: str = "harmonic_cnn",
-        **kwargs,
     ):
         if len(widths) != len(pools):
             raise ValueError(
@@ -58,7 +56,7 @@ class HarmonicCNN(Backbone):
                 x = residual_block(x, width, f"layer{number}_block")
                 x = layers.MaxPooling2D(pool, name=f"layer{number}")(x)
         x = layers.GlobalMaxPooling2D(name="max")(x)
-        super().__init__(inputs=features, outputs=dense_block(x, widths[-1]), name=name, **kwargs)
+        super().__init__(inputs=features, outputs=dense_block(x, widths[-1]), name=name)
         self.n_harmonics = n_harmonics
         self.levels = levels
         self.widths = tuple(widths)

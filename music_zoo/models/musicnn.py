@@ -52,7 +52,6 @@ class MusiCNN(Backbone):
         original: Whether the form is that of Pons.
         dropout: Rate before the dense layer of the original form.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, n_mels, frames)`, output the embedding `(batch, dense_width)`.
     """
@@ -68,7 +67,6 @@ class MusiCNN(Backbone):
         original: bool = False,
         dropout: float = 0.5,
         name: str = "musicnn",
-        **kwargs,
     ):
         features = keras.Input((n_mels, None), name="features")
         image = mel_image(features, n_mels)
@@ -108,7 +106,7 @@ class MusiCNN(Backbone):
             x = batch_norm(x, "dense_norm", momentum=0.99, epsilon=1e-3)
         else:
             x = layers.ReLU(name="dense_relu")(batch_norm(x, "dense_norm"))
-        super().__init__(inputs=features, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=features, outputs=x, name=name)
         self.n_mels = n_mels
         self.timbral = tuple(timbral)
         self.temporal = tuple(temporal)

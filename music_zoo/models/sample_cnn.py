@@ -61,7 +61,6 @@ class SampleCNN(Backbone):
         stem_padding: Zeros at both ends of the waveform: 1 in Won's networks, 0 in CLMR.
         last_kernel: Steps that the last layer sees: 1 in Won's networks, 3 in CLMR.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, samples)`. Output `(batch, steps, widths[-1])`, one step for the published 59,049 samples;
     with squeeze and excitation, whose dense layer takes the mean over steps, `(batch, widths[-1])`.
@@ -76,7 +75,6 @@ class SampleCNN(Backbone):
         stem_padding: int = 1,
         last_kernel: int = 1,
         name: str = "sample_cnn",
-        **kwargs,
     ):
         block = _squeeze_excitation if squeeze_excitation else _basic
         samples = keras.Input((None,), name="samples")
@@ -91,7 +89,7 @@ class SampleCNN(Backbone):
         x = block(x, widths[-1], last_kernel, f"layer{len(widths)}")
         if squeeze_excitation:
             x = dense_block(ops.mean(x, axis=1), widths[-1])
-        super().__init__(inputs=samples, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=samples, outputs=x, name=name)
         self.widths = tuple(widths)
         self.squeeze_excitation = squeeze_excitation
         self.stem_padding = stem_padding

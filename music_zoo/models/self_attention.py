@@ -75,7 +75,6 @@ class CNNSA(Backbone):
         dropout: Rate in the encoder layers, while training.
         attention_dropout: Rate for what tokens attend to, while training.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, n_mels, frames)`, output the embedding `(batch, widths[-1])`.
 
@@ -94,7 +93,6 @@ class CNNSA(Backbone):
         dropout: float = 0.4,
         attention_dropout: float = 0.5,
         name: str = "cnnsa",
-        **kwargs,
     ):
         if len(widths) != len(strides):
             raise ValueError(
@@ -112,7 +110,7 @@ class CNNSA(Backbone):
         for number in range(encoders):
             x = _encoder(x, heads, inner_width, dropout, attention_dropout, f"encoder{number}")
         x = layers.Dense(widths[-1], activation="tanh", name="pooler")(x[:, 0])
-        super().__init__(inputs=features, outputs=x, name=name, **kwargs)
+        super().__init__(inputs=features, outputs=x, name=name)
         self.n_mels = n_mels
         self.widths = tuple(widths)
         self.strides = tuple(strides)

@@ -23,7 +23,6 @@ class ShortChunkCNN(Backbone):
         widths: Channels of each layer; the last is that of the dense layer, too.
         residual: Residual blocks that halve by their stride, in place of convolutions with pooling.
         name: Name of the model.
-        **kwargs: Passed on to `keras.Model` (`trainable`).
 
     Input `(batch, n_mels, frames)`, output the embedding `(batch, widths[-1])`.
     """
@@ -34,7 +33,6 @@ class ShortChunkCNN(Backbone):
         widths: tuple[int, ...] = (128, 128, 256, 256, 256, 256, 512),
         residual: bool = False,
         name: str = "short_chunk_cnn",
-        **kwargs,
     ):
         features = keras.Input((n_mels, None), name="features")
         x = mel_image(features, n_mels, min_frames=1 if residual else 2 ** len(widths))
@@ -45,7 +43,7 @@ class ShortChunkCNN(Backbone):
             else:
                 x = conv_block(x, width, 2, f"layer{number}")
         x = layers.GlobalMaxPooling2D(name="max")(x)
-        super().__init__(inputs=features, outputs=dense_block(x, widths[-1]), name=name, **kwargs)
+        super().__init__(inputs=features, outputs=dense_block(x, widths[-1]), name=name)
         self.n_mels = n_mels
         self.widths = tuple(widths)
         self.residual = residual
