@@ -110,8 +110,9 @@ def compare(fixture: str, case: Case, classifier: Classifier) -> list[Row]:
     outputs = _run(classifier, features, list(case.layers.values()))
     for array, layer in case.layers.items():
         value = outputs[layer] if layer in case.tokens else _channels_first(outputs[layer])
-        # Of the largest value: behind decibels of nearly nothing, float32 costs the original itself more.
-        row(array, value, FROM_SPECTROGRAM * max(1.0, spec["arrays"][array]["abs_max"]))
+        # Behind decibels of nearly nothing float32 costs the original itself more: of the largest value.
+        largest = spec["arrays"][array]["abs_max"] if spectral else 1.0
+        row(array, value, FROM_SPECTROGRAM * max(1.0, largest))
     row("logits", outputs["logits"], FROM_SPECTROGRAM if spectral else TIGHT)
     if "output" in stored:
         row("output", 1 / (1 + np.exp(-outputs["logits"])), 5e-5)
