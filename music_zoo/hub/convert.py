@@ -5,13 +5,22 @@ from collections.abc import Mapping
 import numpy as np
 
 from music_zoo.errors import PresetError
-from music_zoo.hub.conversion import clmr, jamendo, music_tagging_transformer, musicnn, smc2020, swin
+from music_zoo.hub.conversion import (
+    clmr,
+    jamendo,
+    multi_view_resnet,
+    music_tagging_transformer,
+    musicnn,
+    smc2020,
+    swin,
+)
 from music_zoo.hub.conversion.table import Table
 
 #: The mapping tables by the name of the source.
 TABLES: dict[str, Table] = {
     **clmr.TABLES,
     **jamendo.TABLES,
+    **multi_view_resnet.TABLES,
     **music_tagging_transformer.TABLES,
     **musicnn.TABLES,
     **smc2020.TABLES,

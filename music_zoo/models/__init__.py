@@ -4,6 +4,7 @@ from music_zoo.models.backbone import Backbone
 from music_zoo.models.crnn import CRNN
 from music_zoo.models.fcn import FCN
 from music_zoo.models.harmonic import HarmonicCNN
+from music_zoo.models.multi_view_resnet import MultiViewResNet
 from music_zoo.models.music_tagging_transformer import MusicTaggingTransformer
 from music_zoo.models.musicnn import MusiCNN
 from music_zoo.models.resnet import ResNet
@@ -20,6 +21,7 @@ BACKBONES: dict[str, type[Backbone]] = {
         CRNN,
         FCN,
         HarmonicCNN,
+        MultiViewResNet,
         MusiCNN,
         MusicTaggingTransformer,
         ResNet,
@@ -36,6 +38,7 @@ __all__ = [
     "FCN",
     "Backbone",
     "HarmonicCNN",
+    "MultiViewResNet",
     "MusiCNN",
     "MusicTaggingTransformer",
     "ResNet",
