@@ -1,6 +1,6 @@
 """Prints how near every network is to its original: `python -m tests.parity_report [NAME ...]`.
 
-For each fixture the parameters, the largest differences of features and logits, what they may be, the verdict.
+For each fixture the parameters, the largest differences of features and logits, their limits, the verdict.
 Runs on the backend of KERAS_BACKEND. Published checkpoints are compared if they are among the real data.
 """
 
