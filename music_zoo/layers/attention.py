@@ -137,10 +137,11 @@ class ClassToken(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="music_zoo")
 class LearnedPositions(layers.Layer):
-    """Adds a learned table to `(batch, ..., n, width)`: the first `n` entries along the last axis but one.
+    """Adds a learned table to `(batch, ..., n, width)`: its first `n` entries.
 
     Args:
-        length: Entries along that axis: the most that inputs may have.
+        length: Entries in the table, the most that inputs may have along the last axis but one.
+        rows: Size of the axis before, if every entry along that has a table of its own.
         initializer: Of the table.
         name: Name of the layer.
         **kwargs: Passed on to `keras.layers.Layer`.
@@ -149,16 +150,24 @@ class LearnedPositions(layers.Layer):
         ValueError: In the call, for an input with more.
     """
 
-    def __init__(self, length: int, initializer: str = "random_normal", name: str = "positions", **kwargs):
+    def __init__(
+        self,
+        length: int,
+        rows: int | None = None,
+        initializer: str = "random_normal",
+        name: str = "positions",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
         self.length = length
+        self.rows = rows
         self.initializer = initializer
 
     def build(self, input_shape) -> None:
-        """Make the table, `(..., length, width)`."""
-        _, *others, _, width = input_shape
+        """Make the table, `(length, width)` or `(rows, length, width)`."""
+        rows = () if self.rows is None else (self.rows,)
         self.table = self.add_weight(
-            shape=(*others, self.length, width), initializer=self.initializer, name="table"
+            shape=(*rows, self.length, input_shape[-1]), initializer=self.initializer, name="table"
         )
 
     def call(self, inputs):
@@ -177,7 +186,11 @@ class LearnedPositions(layers.Layer):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return super().get_config() | {"length": self.length, "initializer": self.initializer}
+        return super().get_config() | {
+            "length": self.length,
+            "rows": self.rows,
+            "initializer": self.initializer,
+        }
 
 
 def drop_path(x, rate: float, name: str):

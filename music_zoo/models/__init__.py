@@ -1,5 +1,7 @@
 """Backbones, one architecture a file: its layers, its backbone, its named configs, in that order."""
 
+import sys
+
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.crnn import CRNN
 from music_zoo.models.fcn import FCN
@@ -11,6 +13,7 @@ from music_zoo.models.resnet import ResNet
 from music_zoo.models.sample_cnn import SampleCNN
 from music_zoo.models.self_attention import CNNSA
 from music_zoo.models.short_chunk import ShortChunkCNN
+from music_zoo.models.spectnt import SpecTNT
 from music_zoo.models.swin import Swin
 
 #: Every architecture by the name that preset files use. Nothing else can be built from a file.
@@ -27,9 +30,17 @@ BACKBONES: dict[str, type[Backbone]] = {
         ResNet,
         SampleCNN,
         ShortChunkCNN,
+        SpecTNT,
         Swin,
     )
 }
+
+
+def named_configs() -> dict[str, dict]:
+    """Return the named configurations of all architectures: classifiers without labels, name and weights."""
+    modules = [sys.modules[architecture.__module__] for architecture in BACKBONES.values()]
+    return {name: config for module in modules for name, config in module.CONFIGS.items()}
+
 
 __all__ = [
     "BACKBONES",
@@ -44,5 +55,7 @@ __all__ = [
     "ResNet",
     "SampleCNN",
     "ShortChunkCNN",
+    "SpecTNT",
     "Swin",
+    "named_configs",
 ]

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from music_zoo.layers.attention import SelfAttention
+
 
 @keras.saving.register_keras_serializable(package="music_zoo")
 class AtLeast(layers.Layer):
@@ -79,6 +81,24 @@ def residual_block(x, width: int, name: str, stride: int | tuple[int, int] = 1):
     if max(stride) > 1 or shortcut.shape[-1] != width:
         shortcut = conv(shortcut, 3, stride)
     return layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, shortcut]))
+
+
+def layer_norm(x, name: str):
+    """Layer normalisation of the channels, with PyTorch's default."""
+    return layers.LayerNormalization(epsilon=1e-5, name=name)(x)
+
+
+def encoder_block(x, heads: int, mlp_width: int, dropout: float, name: str, qkv_bias: bool = True):
+    """Attention, then two dense layers, each normalised before: `(batch, ..., tokens, width)` in and out."""
+    attend = SelfAttention(heads, qkv_bias=qkv_bias, name=f"{name}_attention")
+    branch = attend(layer_norm(x, f"{name}_norm1"))
+    branch = layers.Dropout(dropout, name=f"{name}_dropout1")(branch)
+    x = layers.Add(name=f"{name}_add1")([x, branch])
+    branch = layers.Dense(mlp_width, activation="gelu", name=f"{name}_mlp1")(layer_norm(x, f"{name}_norm2"))
+    branch = layers.Dropout(dropout, name=f"{name}_dropout2")(branch)
+    branch = layers.Dense(x.shape[-1], name=f"{name}_mlp2")(branch)
+    branch = layers.Dropout(dropout, name=f"{name}_dropout3")(branch)
+    return layers.Add(name=f"{name}_add2")([x, branch])
 
 
 def dense_block(x, width: int):

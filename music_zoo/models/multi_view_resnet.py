@@ -141,8 +141,8 @@ class MultiViewResNet(Backbone):
         columns = (frames + 1) // 2 // halvings
         if columns < 1 or (n_mels + 1) // 2 < halvings:
             raise ValueError(
-                f"MultiViewResNet: {len(blocks)} stages need at least {2 * halvings - 1} mel bands and frames,"
-                f" got n_mels={n_mels} and frames={frames}."
+                f"MultiViewResNet: {len(blocks)} stages need at least {2 * halvings - 1} mel bands and "
+                f"frames, got n_mels={n_mels} and frames={frames}."
             )
         features = keras.Input((n_mels, None), name="features")
         x = mel_image(features, n_mels, min_frames=2 * halvings - 1)

@@ -7,30 +7,12 @@ minzwon/semi-supervised-music-tagging-transformer, MIT).
 import keras
 from keras import layers
 
-from music_zoo.layers.attention import ClassToken, LearnedPositions, SelfAttention
+from music_zoo.layers.attention import ClassToken, LearnedPositions
 from music_zoo.models.backbone import Backbone
-from music_zoo.models.blocks import batch_norm, mel_image, residual_block
+from music_zoo.models.blocks import batch_norm, encoder_block, layer_norm, mel_image, residual_block
 from music_zoo.models.front_ends import decibel_mel
 
-# ---- layers ------------------------------------------------------------------------------------------------
-
 _POOLS = ((2, 2), (2, 2), (2, 1))  # bands and frames, behind each residual block
-
-
-def _norm(x, name: str):
-    return layers.LayerNormalization(epsilon=1e-5, name=name)(x)
-
-
-def _encoder(x, heads: int, mlp_width: int, dropout: float, name: str):
-    """Attention, then two dense layers, each normalised before: `(batch, tokens, width)` in and out."""
-    branch = SelfAttention(heads, qkv_bias=False, name=f"{name}_attention")(_norm(x, f"{name}_norm1"))
-    branch = layers.Dropout(dropout, name=f"{name}_dropout1")(branch)
-    x = layers.Add(name=f"{name}_add1")([x, branch])
-    branch = layers.Dense(mlp_width, activation="gelu", name=f"{name}_mlp1")(_norm(x, f"{name}_norm2"))
-    branch = layers.Dropout(dropout, name=f"{name}_dropout2")(branch)
-    branch = layers.Dense(x.shape[-1], name=f"{name}_mlp2")(branch)
-    branch = layers.Dropout(dropout, name=f"{name}_dropout3")(branch)
-    return layers.Add(name=f"{name}_add2")([x, branch])
 
 
 # ---- backbone ----------------------------------------------------------------------------------------------
@@ -82,8 +64,8 @@ class MusicTaggingTransformer(Backbone):
         x = LearnedPositions(positions)(x)
         x = layers.Dropout(dropout, name="positions_dropout")(x)
         for number in range(depth):
-            x = _encoder(x, heads, mlp_ratio * embed_dim, dropout, f"encoder{number}")
-        super().__init__(inputs=features, outputs=_norm(x[:, 0], "norm"), name=name)
+            x = encoder_block(x, heads, mlp_ratio * embed_dim, dropout, f"encoder{number}", qkv_bias=False)
+        super().__init__(inputs=features, outputs=layer_norm(x[:, 0], "norm"), name=name)
         self.n_mels = n_mels
         self.conv_width = conv_width
         self.embed_dim = embed_dim

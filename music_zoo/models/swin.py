@@ -13,7 +13,8 @@ from keras import layers, ops
 
 from music_zoo.layers.attention import LearnedPositions, SelfAttention, drop_path
 from music_zoo.models.backbone import Backbone
-from music_zoo.models.blocks import mel_image
+from music_zoo.models.blocks import layer_norm, mel_image
+from music_zoo.models.front_ends import unit_mel
 
 # ---- layers ------------------------------------------------------------------------------------------------
 
@@ -161,19 +162,17 @@ def _initializer() -> keras.Initializer:
     return keras.initializers.TruncatedNormal(stddev=0.02)
 
 
-def _norm(x, name: str):
-    return layers.LayerNormalization(epsilon=1e-5, name=name)(x)
-
-
 def _dense(x, width: int, name: str, **settings):
     return layers.Dense(width, kernel_initializer=_initializer(), name=name, **settings)(x)
 
 
 def _block(x, heads: int, window: int, shift: int, mlp_ratio: int, drop_rate: float, name: str):
     """Attention in windows, then two layers for each token: `(batch, height, width, channels)` in and out."""
-    branch = WindowAttention(heads, window, shift, name=f"{name}_attention")(_norm(x, f"{name}_norm1"))
+    branch = WindowAttention(heads, window, shift, name=f"{name}_attention")(layer_norm(x, f"{name}_norm1"))
     x = layers.Add(name=f"{name}_add1")([x, drop_path(branch, drop_rate, f"{name}_drop_path1")])
-    branch = _dense(_norm(x, f"{name}_norm2"), mlp_ratio * x.shape[-1], f"{name}_mlp1", activation="gelu")
+    branch = _dense(
+        layer_norm(x, f"{name}_norm2"), mlp_ratio * x.shape[-1], f"{name}_mlp1", activation="gelu"
+    )
     branch = _dense(branch, x.shape[-1], f"{name}_mlp2")
     return layers.Add(name=f"{name}_add2")([x, drop_path(branch, drop_rate, f"{name}_drop_path2")])
 
@@ -197,13 +196,13 @@ def swin_features(
     `s = patch_size * 2**(stages - 1)`.
     """
     x = layers.Conv2D(embed_dim, patch_size, patch_size, padding="same", name="patch_conv")(image)
-    x = _norm(x, "patch_norm")
+    x = layer_norm(x, "patch_norm")
     if position_columns is not None:
-        x = LearnedPositions(position_columns, name="positions")(x)
+        x = LearnedPositions(position_columns, rows=x.shape[1])(x)
     rates = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
     for stage, (depth, head_count) in enumerate(zip(depths, heads, strict=True)):
         if stage > 0:
-            x = _norm(PatchMerging(name=f"stage{stage}_merging")(x), f"stage{stage}_merging_norm")
+            x = layer_norm(PatchMerging(name=f"stage{stage}_merging")(x), f"stage{stage}_merging_norm")
             x = _dense(x, x.shape[-1] // 2, f"stage{stage}_merging_dense", use_bias=False)
         # A window as high as the image cannot shift. Time has no say in this, so that weights fit any length.
         side = min(window, x.shape[1])
@@ -218,7 +217,7 @@ def swin_features(
                 next(rates),
                 f"stage{stage}_block{block}",
             )
-    return _norm(x, "norm")
+    return layer_norm(x, "norm")
 
 
 # ---- backbone ----------------------------------------------------------------------------------------------
@@ -247,7 +246,8 @@ class Swin(Backbone):
     Input `(batch, n_mels, frames)`; output as of `swin_features`.
 
     Raises:
-        ValueError: `depths` and `heads` differ in length, or heads do not divide the channels of their stage.
+        ValueError: `depths` and `heads` differ in length, heads do not divide the channels of their stage, or
+            the last stage is left with a single row, of which there is nothing to attend to.
     """
 
     def __init__(
@@ -267,6 +267,12 @@ class Swin(Backbone):
             raise ValueError(
                 f"Swin: `depths` and `heads` need one number per stage, got {len(depths)} depths "
                 f"{tuple(depths)} and {len(heads)} heads {tuple(heads)}."
+            )
+        least = patch_size * 2 ** (len(depths) - 1)
+        if n_mels <= least:
+            raise ValueError(
+                f"Swin: {len(depths)} stages over patches of {patch_size} leave more than one row only of "
+                f"more than {least} mel bands, got n_mels={n_mels}."
             )
         features = keras.Input((n_mels, None), name="features")
         x = swin_features(
@@ -309,20 +315,10 @@ class Swin(Backbone):
 
 # ---- configs -----------------------------------------------------------------------------------------------
 
-_FRONT_END = {
-    "sample_rate": 22_050,
-    "layers": [
-        {"layer": "STFT", "config": {"n_fft": 2048, "hop_length": 512}},
-        {"layer": "MelFilterBank", "config": {"sample_rate": 22_050, "n_fft": 2048, "n_mels": 128}},
-        {"layer": "Decibels", "config": {"ref": "max", "top_db": 80.0}},
-        {"layer": "MinMaxNormalization"},
-    ],
-}
-
 
 def _config(**backbone) -> dict:
     return {
-        "front_end": _FRONT_END,
+        "front_end": unit_mel(22_050),
         "backbone": {"architecture": "Swin", "config": backbone},
         "task": "single_label",
         "window": 255 * 512 / 22_050,  # 5.9 s: 256 frames, so that the windows of the small configs fit

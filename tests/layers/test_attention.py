@@ -63,11 +63,14 @@ def test_a_class_token_comes_first_and_positions_are_added_from_the_start():
     np.testing.assert_array_equal(longer[..., 1:, :], sequence)
     np.testing.assert_array_equal(longer[..., 0, :], np.broadcast_to(token.token, (2, 3, 5)))
 
-    positions = LearnedPositions(6)
+    positions = LearnedPositions(6, rows=3)
     moved = ops.convert_to_numpy(positions(sequence))
     table = ops.convert_to_numpy(positions.table)
     assert table.shape == (3, 6, 5)
     np.testing.assert_allclose(moved, sequence + table[:, :4], atol=1e-6)
+    alike = LearnedPositions(6)
+    moved = ops.convert_to_numpy(alike(sequence))
+    np.testing.assert_allclose(moved, sequence + ops.convert_to_numpy(alike.table)[:4], atol=1e-6)
     with pytest.raises(ValueError, match="at most 6 steps of time, got 7; take a shorter window"):
         positions(np.zeros((2, 3, 7, 5), "float32"))
 

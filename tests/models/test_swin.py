@@ -115,5 +115,7 @@ def test_absolute_positions_take_up_to_their_number_of_frames():
 def test_says_which_stages_do_not_agree():
     with pytest.raises(ValueError, match=r"2 depths \(2, 2\) and 1 heads \(3,\)"):
         Swin(depths=(2, 2), heads=(3,))
+    with pytest.raises(ValueError, match="of more than 4 mel bands, got n_mels=4"):
+        Swin(**SMALL | {"n_mels": 4})
     with pytest.raises(ValueError, match="5 heads do not divide tokens of width 8"):
         Swin(**SMALL | {"heads": (5, 2)})

@@ -27,7 +27,7 @@ LAYERS = {
 
 
 def through_training_heads(embedding: np.ndarray, state: dict, names=("head", "projector")) -> np.ndarray:
-    """Apply what pre-training puts behind the network: linear layer, normalisation, ReLU, ..., linear layer."""
+    """Apply what pre-training puts behind the network: linear, normalisation, ReLU, ..., linear."""
     for name in names:
         numbers = sorted({int(key.split(".")[2]) for key in state if key.startswith(f"{name}.ops.")})
         for number in numbers:
