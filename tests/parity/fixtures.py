@@ -51,6 +51,25 @@ class Row(NamedTuple):
     limit: float
 
 
+class Comparison(NamedTuple):
+    """A network beside its original: numbers of parameters, where they are on record, and all differences."""
+
+    parameters: int | None
+    expected_parameters: int | None
+    rows: list[Row]
+
+    @property
+    def failures(self) -> list[str]:
+        """What is not as it should be, in words; empty if all is."""
+        said = [f"{array}: {difference:.1e} > {limit:.0e}" for array, difference, limit in self.rows]
+        failures = [
+            words for words, row in zip(said, self.rows, strict=True) if not row.difference <= row.limit
+        ]
+        if self.parameters != self.expected_parameters:
+            failures.append(f"{self.parameters} parameters in place of {self.expected_parameters}")
+        return failures
+
+
 def published_config(name: str) -> dict:
     """Return the named configuration of any architecture."""
     for architecture in BACKBONES.values():
@@ -88,6 +107,13 @@ def build(case: Case, state: Mapping[str, np.ndarray], labels=FIFTY) -> Classifi
 def count_parameters(classifier: Classifier) -> int:
     """Return the number of trainable numbers (the calibrator's temperature is not trained)."""
     return sum(int(np.prod(v.shape)) for v in classifier.trainable_weights)
+
+
+def compare_case(fixture: str, case: Case) -> Comparison:
+    """Fill the network by rule and hold it to the fixture."""
+    classifier = build(case, rule_weights(fixture))
+    expected = specification(fixture)["trainable_parameters"]
+    return Comparison(count_parameters(classifier), expected, compare(fixture, case, classifier))
 
 
 def compare(fixture: str, case: Case, classifier: Classifier) -> list[Row]:

@@ -7,7 +7,7 @@ import fixture_rules
 import keras
 import numpy as np
 import soundfile
-from fixtures import FOLDER, Case, Row, build
+from fixtures import FOLDER, Case, Comparison, Row, build
 
 from music_zoo.hub.checkpoints import read_pytorch
 
@@ -37,7 +37,7 @@ CHECKPOINTS = {
 }
 
 
-def compare_published(name: str, data: Path) -> list[Row]:
+def compare_published(name: str, data: Path) -> Comparison:
     """Run formula waveforms, a real song and stand-in features through a converted checkpoint.
 
     Args:
@@ -62,7 +62,7 @@ def compare_published(name: str, data: Path) -> list[Row]:
         features = fixture_rules.decibel_like("published/" + name.split("_")[1], shape)
         logits = classifier.view("features", "logits").predict(features, verbose=0)
         rows.append(Row("body_logits", _worst(logits, stored["body_logits"]), BODY))
-    return rows
+    return Comparison(None, None, rows)
 
 
 def _worst(value, expected) -> float:
