@@ -9,7 +9,8 @@ TABLES = {
             r"backbone\.layer(\d+)_norm": lambda match: f"sequential.{int(match[1]) - 1}.1",
             "head": "fc",
         },
-        rename=((r"^(model\.)?encoder\.", ""),),
+        # The linear classifier is a file of its own.
+        rename=((r"^(model\.)?encoder\.", ""), (r"^0\.", "fc.")),
         # The head of the pre-training.
         constants=(r"(model\.)?projector\.",),
     )
