@@ -1,10 +1,12 @@
 """Swin Transformers, filled by rule, against what the authors' PyTorch code computes from images."""
 
+from functools import partial
+
 import fixture_rules
 import keras
 import numpy as np
 import pytest
-from fixtures import FOLDER, TIGHT, rule_weights, specification
+from fixtures import FOLDER, TIGHT, Comparison, Row, rule_weights, specification
 
 from music_zoo.hub.convert import convert
 from music_zoo.models.swin import Swin, _attention_mask, _relative_positions, swin_features
@@ -42,8 +44,8 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("fixture", MODELS)
-def test_equals_the_original(fixture):
+def compare_images(fixture: str) -> Comparison:
+    """Fill the network by rule and run the fixture's images through it."""
     spec, state = specification(fixture), rule_weights(fixture)
     model = MODELS[fixture]()
     variables = {"backbone." + v.path.replace("/", "."): v for v in model.weights}
@@ -51,7 +53,6 @@ def test_equals_the_original(fixture):
     for leaf in ("kernel", "bias"):
         shapes[f"head.{leaf}"] = state["head.weight" if leaf == "kernel" else "head.bias"].T.shape
     tensors = convert("swin", state, shapes)
-    assert sum(tensor.size for tensor in tensors.values()) == spec["trainable_parameters"]
     for name, variable in variables.items():
         variable.assign(tensors[name])
 
@@ -62,12 +63,23 @@ def test_equals_the_original(fixture):
     outputs = keras.Model(model.input, ends)(image, training=False)
     outputs = {of: keras.ops.convert_to_numpy(output) for of, output in outputs.items()}
 
+    logits = outputs["norm"].mean((1, 2)) @ tensors["head.kernel"] + tensors["head.bias"]
     with np.load(FOLDER / f"{fixture}.npz") as stored:
+        rows = [Row("logits", fixture_rules.worst_difference(stored["logits"], logits, 1), TIGHT)]
         for name, array in arrays.items():
             difference = fixture_rules.worst_difference(stored[name], outputs[array["of"]], array["step"])
-            assert difference <= TIGHT * max(1.0, array["abs_max"]), name
-        logits = outputs["norm"].mean((1, 2)) @ tensors["head.kernel"] + tensors["head.bias"]
-        assert fixture_rules.worst_difference(stored["logits"], logits, 1) <= TIGHT
+            rows.append(Row(name, difference, TIGHT * max(1.0, array["abs_max"])))
+    parameters = sum(tensor.size for tensor in tensors.values())
+    return Comparison(parameters, spec["trainable_parameters"], rows)
+
+
+#: For the test and for `tests/parity_report.py`.
+COMPARISONS = {fixture: partial(compare_images, fixture) for fixture in MODELS}
+
+
+@pytest.mark.parametrize("fixture", COMPARISONS)
+def test_equals_the_original(fixture):
+    assert not COMPARISONS[fixture]().failures
 
 
 @pytest.mark.parametrize("fixture", MODELS)
