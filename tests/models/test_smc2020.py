@@ -129,9 +129,13 @@ def test_backbones_keep_the_contract(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("task", ["multi_label"])
-def test_a_training_step_reaches_every_weight(name, task):
-    check_classifier(classifier_of(name, task=task))
+def test_a_training_step_reaches_every_weight(name):
+    classifier = classifier_of(name, task="multi_label")
+    tensors = classifier.tensors()
+    # Without an offset the scale of the first normalisation cancels in the next: its gradient is rounding.
+    offset = {n: t + 0.5 for n, t in tensors.items() if n == "backbone.input_norm.beta"}
+    classifier.set_tensors(tensors | offset)
+    check_classifier(classifier)
 
 
 @pytest.mark.parametrize("name", SMALL)
