@@ -6,5 +6,7 @@ nothing is imported before it is asked for:
 - `manifest`: the list of presets, `weights_manifest.json` (pydantic and the standard library).
 - `preset_files`: a preset's folder of config, weights and golden tensors, written in one step, read strictly.
 - `sources`: from a preset's name to a folder of verified files: bundled, from the Hub, or from an address.
+- `checkpoints`: original checkpoints (PyTorch's, Keras' HDF5) as arrays, without running what they contain.
+- `convert`: such arrays to our tensors, by the tables in `conversion`, with nothing missing or left over.
 - `files`: what these share: file names, strict JSON, writing in one step.
 """
