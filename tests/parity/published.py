@@ -1,33 +1,25 @@
 """The published checkpoints that the tests may find beside the repository, and what their originals give."""
 
+import os
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from unittest import mock
 
 import fixture_rules
 import keras
 import numpy as np
 import soundfile
-from fixtures import FOLDER, Case, Comparison, Row, build
+from fixtures import FOLDER, Comparison, Row
 
-from music_zoo.hub.checkpoints import read_pytorch
+import music_zoo
 
 #: Largest absolute differences of logits for stand-in features, of logits for audio, of probabilities.
 BODY, LOGITS, PROBABILITIES = 1e-4, 1e-3, 1e-4
 
 
-class Checkpoint(NamedTuple):
-    """A PyTorch checkpoint below the folder of originals, and the configuration that it belongs to."""
-
-    path: str
-    case: Case
-
-
-_CASES = {name: Case(name, name) for name in ("fcn", "crnn")} | {
-    "musicnn": Case("musicnn-won", "musicnn-won")
-}
-#: By the name of the fixture, `published_<name>.npz`.
+#: The presets by the name of the fixture, `published_<name>.npz`.
 CHECKPOINTS = {
-    f"{dataset}_{model}": Checkpoint(f"{dataset}/{model}/best_model.pth", _CASES[model])
+    f"{dataset}_{model}": f"{model}-{dataset}"
     for dataset, models in {
         "mtat": ("fcn", "crnn", "musicnn"),
         "msd": ("fcn", "crnn"),
@@ -37,6 +29,13 @@ CHECKPOINTS = {
 }
 
 
+def load_published(preset: str, data: Path) -> music_zoo.Classifier:
+    """Load a preset as anybody does, but for the address: `data` holds a copy of the originals."""
+    mirror = {"MUSIC_ZOO_ORIGINALS": str(data / "originals")}
+    with TemporaryDirectory() as cache, mock.patch.dict(os.environ, mirror):
+        return music_zoo.load(preset, cache_dir=cache)
+
+
 def compare_published(name: str, data: Path) -> Comparison:
     """Run formula waveforms, a real song and stand-in features through a converted checkpoint.
 
@@ -44,8 +43,7 @@ def compare_published(name: str, data: Path) -> Comparison:
         name: A key of `CHECKPOINTS`.
         data: The folder that holds `originals` and `parity`.
     """
-    checkpoint = CHECKPOINTS[name]
-    classifier = build(checkpoint.case, read_pytorch(data / "originals" / checkpoint.path))
+    classifier = load_published(CHECKPOINTS[name], data)
     samples = classifier.window_samples
     song, _ = soundfile.read(data / "parity" / "vibe_ace_16k_29s.flac", dtype="float32")
     song = song[: len(song) // samples * samples].reshape(-1, samples)

@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from fixtures import Case, build
-from published import CHECKPOINTS, compare_published
+from published import CHECKPOINTS, compare_published, load_published
 
-from music_zoo.hub.checkpoints import read_keras_h5, read_pytorch
+from music_zoo.hub.checkpoints import read_pytorch
 
 pytestmark = pytest.mark.keras
 
@@ -23,12 +22,12 @@ def test_won(name, shared_data):
 # The first five probabilities of the TensorFlow 1 original and their mean, for a patch of uniform noise as
 # features and for noise as audio; the first values of the MSD model's embedding of the latter.
 PONS = {
-    "MTT": (
+    "mtat": (
         ([0.000126, 0.000795, 0.000093, 0.295727, 0.005550], 0.026508),
         ([0.005238, 0.046106, 0.006116, 0.208170, 0.008635], 0.026363),
         None,
     ),
-    "MSD": (
+    "msd": (
         ([0.028755, 0.015041, 0.018225, 0.000321, 0.055357], 0.009854),
         ([0.053520, 0.020438, 0.013964, 0.010927, 0.344737], 0.026818),
         [-0.177176, 0.741408, -0.284826, -0.275121, -0.353151],
@@ -38,8 +37,7 @@ PONS = {
 
 @pytest.mark.parametrize("data", PONS)
 def test_pons(data, shared_data):
-    state = read_keras_h5(shared_data / "originals" / "pons" / f"{data}_musicnn.h5")
-    classifier = build(Case("musicnn", "musicnn"), state)
+    classifier = load_published(f"musicnn-pons-{data}", shared_data)
     patch = np.random.RandomState(0).uniform(0, 4, (1, 187, 96)).astype("float32").swapaxes(1, 2)
     # The original computes its features of the whole clip: the last frames have no zeros behind them.
     audio = keras.ops.convert_to_numpy(classifier.front_end(noise(48_000)))[:, :, :187]
@@ -62,7 +60,7 @@ def test_jamendo_baseline(shared_data):
     functional = torch.nn.functional
     path = shared_data / "originals" / "jamendo" / "moodtheme-fcn" / "best_model.pth"
     state = read_pytorch(path)
-    classifier = build(Case("fcn-mtg", "fcn-mtg"), state, labels=tuple(map(str, range(56))))
+    classifier = load_published("fcn-jamendo-moodtheme", shared_data)
     features = 20 * noise(96 * 1366).reshape(1, 96, 1366) - 20
     weights = {name: torch.tensor(value) for name, value in state.items()}
 
