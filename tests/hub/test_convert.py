@@ -108,3 +108,12 @@ def test_two_entries_of_one_name_are_refused():
 def test_tables_are_of_patterns_and_templates_that_go_together():
     for name, table in TABLES.items():
         assert table.origin("backbone.no_such_layer.kernel") is None, name
+
+
+def test_the_encoder_of_clmr_and_its_linear_classifier_are_two_files():
+    encoder = {"encoder.sequential.0.0.weight": np.ones((2, 1, 3)), "projector.0.weight": np.ones((4, 4))}
+    head = {"0.weight": np.ones((5, 2)), "0.bias": np.ones(5)}
+    shapes = {"backbone.layer1_conv.kernel": (3, 1, 2), "head.kernel": (2, 5), "head.bias": (5,)}
+    assert set(convert("clmr", encoder | head, shapes)) == set(shapes)
+    with pytest.raises(PresetError, match="2 missing: fc.weight, fc.bias"):
+        convert("clmr", encoder, shapes)
