@@ -121,7 +121,7 @@ def main() -> None:
         for worker in workers.values():
             worker.shutdown(cancel_futures=True)
     rates = [result.matrix_gflops for result in results.values()]
-    clock = "processor time" if options.cpu_time else "time"
+    clock = "processor time" if options.cpu_time else "wall-clock time"
     print(
         f"\nms of {clock} for a batch of {options.batch}, median and half the interquartile range of "
         f"{options.repeats} rounds.\n{options.threads} threads on {_processor()}: products of 2048x2048 "
