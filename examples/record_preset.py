@@ -17,7 +17,8 @@ import music_zoo
 from music_zoo.datasets import open_dataset
 from music_zoo.evaluation.evaluate import evaluate
 from music_zoo.hub.files import PRESET_FILES
-from music_zoo.hub.manifest import BundledSource, FileRecord, PresetEntry, Result, update_manifest
+from music_zoo.hub.manifest import PresetEntry, Result, update_manifest
+from music_zoo.hub.schema import BundledSource, FileRecord
 
 PRESETS = Path(music_zoo.__file__).parent / "presets"
 

@@ -85,7 +85,7 @@ def new_classifier(dataset: LogMelDataset, name: str, start: str | None) -> Clas
     """An untrained classifier whose front end makes the data set's features from audio."""
     classifier = Classifier(
         FrontEnd.from_config(dataset.front_end),
-        ResNet(**CONFIGS["resnet-compact"]),
+        ResNet(**CONFIGS["resnet-compact"]["backbone"]["config"]),
         dataset.labels,
         window=30.0,
         dropout=0.2,

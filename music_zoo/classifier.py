@@ -40,7 +40,8 @@ class Classifier(TaskModel):
         labels: One name per class, in the order of the outputs.
         task: `"single_label"` (softmax) or `"multi_label"` (sigmoid).
         window: Length of a window in seconds.
-        pooling: `"mean"`, `"max"` or `"mean_max"`, see `music_zoo.layers.GlobalPooling`.
+        pooling: `"mean"`, `"max"`, `"mean_max"`, or `"none"` where the backbone gives the embedding, see
+            `music_zoo.layers.GlobalPooling`.
         dropout: Rate before the head, while training.
         name: Name of the model.
 

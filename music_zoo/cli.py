@@ -186,7 +186,7 @@ def _model_row(name: str, separator: str) -> list[str]:
         entry.task.replace("_", "-"),
         str(len(entry.labels)),
         f"{entry.parameters / 1e6:.2f} M",
-        separator.join(result.headline for result in entry.results if result.split == "test"),
+        separator.join(result.headline for result in entry.results if "test" in result.split),
         entry.license,
     ]
 

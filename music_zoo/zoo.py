@@ -1,6 +1,6 @@
 """A name to a classifier: `load`, `list_models`, `describe`. Keras is imported when something is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from os import PathLike
@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from music_zoo.classifier import Classifier
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the presets that match a pattern such as `"*swin*"`, in the manifest's order."""
-    return [name for name in read_manifest() if fnmatchcase(name, pattern)]
+def list_models(pattern: str = "*", *, pretrained: bool = True) -> list[str]:
+    """Return the names of the presets that match a pattern such as `"*swin*"`, in the manifest's order.
+
+    Args:
+        pattern: With `*`, `?` and `[...]` as in file names.
+        pretrained: False for the configurations without weights that `load(name, pretrained=False)` builds;
+            imports Keras.
+    """
+    return [name for name in (read_manifest() if pretrained else _configs()) if fnmatchcase(name, pattern)]
 
 
 def describe(name: str) -> PresetEntry:
@@ -38,9 +44,10 @@ def load(
     labels: Sequence[str] | None = None,
     num_classes: int | None = None,
     task: str | None = None,
+    pretrained: bool = True,
     cache_dir: str | PathLike | None = None,
 ) -> "Classifier":
-    """Load a pretrained classifier.
+    """Load a pretrained classifier, or build an untrained one.
 
     Args:
         name: A preset's name (`list_models()` has them all), a preset folder (as `Classifier.save_preset`
@@ -48,6 +55,8 @@ def load(
         labels: Names of your own classes: the backbone keeps its weights, the head is new and untrained.
         num_classes: The same, for classes without names.
         task: `"single_label"` or `"multi_label"`, for a new head; that of the preset if None.
+        pretrained: False for an untrained classifier: `name` is then a configuration's
+            (`list_models(pretrained=False)` has them all), and `labels` or `num_classes` must be given.
         cache_dir: Where downloads are kept; `MUSIC_ZOO_CACHE` or the user's cache folder if None.
 
     Returns:
@@ -60,12 +69,37 @@ def load(
         ValueError: `labels`, `num_classes` and `task` contradict each other.
     """
     labels = _own_labels(labels, num_classes, task)
+    if not pretrained:
+        return _build(str(name), labels, task)
     require_backend()
     from music_zoo.classifier import Classifier
     from music_zoo.hub.preset_files import read_preset
 
     folder = _locate(name, cache_dir)
     return Classifier.from_preset_files(read_preset(folder), labels=labels, task=task)
+
+
+def _build(name: str, labels: tuple[str, ...] | None, task: str | None) -> "Classifier":
+    """Return an untrained classifier of a named configuration."""
+    configs = _configs()
+    if name not in configs:
+        raise UnknownPresetError(
+            f"{name!r} is no configuration. {_near(name, configs)}"
+            f"`music_zoo.list_models(pretrained=False)` gives all {len(configs)}."
+        )
+    if labels is None:
+        raise ValueError("An untrained classifier has no labels: give `labels` or `num_classes` with it.")
+    from music_zoo.classifier import Classifier
+
+    own = {"labels": labels, "name": name} | ({"task": task} if task else {})
+    return Classifier.from_config(configs[name] | own)
+
+
+def _configs() -> dict[str, dict]:
+    require_backend()
+    from music_zoo.models import named_configs
+
+    return named_configs()
 
 
 def _locate(name: str | PathLike, cache_dir: str | PathLike | None) -> Path:
@@ -79,6 +113,11 @@ def _locate(name: str | PathLike, cache_dir: str | PathLike | None) -> Path:
         return fetch_hub_reference(str(name), cache_dir=cache_dir).folder
     if Path(name).is_dir():
         return Path(name)
+    if str(name) in _configs():
+        raise UnknownPresetError(
+            f"{str(name)!r} is a configuration without weights; to train it, "
+            f"`music_zoo.load({str(name)!r}, pretrained=False, labels=[...])`."
+        )
     raise _unknown(str(name), list(manifest))
 
 
@@ -97,9 +136,12 @@ def _own_labels(labels, num_classes: int | None, task: str | None) -> tuple[str,
 
 
 def _unknown(name: str, known: list[str]) -> UnknownPresetError:
-    near = get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return UnknownPresetError(
-        f"{name!r} is no preset, no folder and no Hub repository (hf://organisation/repository). {hint}"
-        f"`music-zoo models` lists all {len(known)} presets."
+        f"{name!r} is no preset, no folder and no Hub repository (hf://organisation/repository). "
+        f"{_near(name, known)}`music-zoo models` lists all {len(known)} presets."
     )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    return f"Did you mean {' or '.join(near)}? " if near else ""

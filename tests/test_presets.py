@@ -12,6 +12,7 @@ from music_zoo.datasets import open_dataset
 from music_zoo.evaluation.evaluate import evaluate
 from music_zoo.golden import check_golden
 from music_zoo.hub.preset_files import read_preset
+from music_zoo.hub.schema import BundledSource
 from music_zoo.hub.sources import fetch
 
 pytestmark = pytest.mark.keras
@@ -19,7 +20,14 @@ pytestmark = pytest.mark.keras
 FOLDERS = {"fma-small": "data/fma-small-logmel", "gtzan": "data/gtzan-logmel"}
 
 
-@pytest.fixture(scope="module", params=music_zoo.list_models())
+BUNDLED = [
+    name
+    for name in music_zoo.list_models()
+    if any(isinstance(source, BundledSource) for source in music_zoo.describe(name).sources)
+]
+
+
+@pytest.fixture(scope="module", params=BUNDLED)
 def preset(request):
     return request.param, music_zoo.load(request.param), music_zoo.describe(request.param)
 

@@ -1,167 +1,70 @@
 """The list of presets, `weights_manifest.json`: what each is, where its files come from, what it scores.
 
-The pydantic models below are the schema, and the only one; `Manifest.model_json_schema()` gives it to other
-tools. Building one from wrong values raises `pydantic.ValidationError`; reading and writing a manifest raise
-`ManifestError`. Change single fields with `entry.model_copy(update={"results": ...})`: it checks nothing, but
-what the copy is put into does, at the latest `update_manifest` and `Manifest.write`.
+The pydantic models here and in `music_zoo.hub.schema` are the schema, and the only one;
+`Manifest.model_json_schema()` gives it to other tools. Building one from wrong values raises
+`pydantic.ValidationError`; reading and writing a manifest raise `ManifestError`. Change single fields with
+`entry.model_copy(update={"results": ...})`: it checks nothing, but what the copy is put into does, at the
+latest `update_manifest` and `Manifest.write`.
 
 `music_zoo.list_models()` imports this module, so it needs nothing but pydantic and the standard library.
 """
 
-import hashlib
-import re
 import reprlib
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_serializer
-from pydantic_core import PydanticCustomError, PydanticSerializationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 
 from music_zoo.errors import ManifestError
 from music_zoo.hub.files import PRESET_FILES, parse_json, write_atomically
+from music_zoo.hub.schema import (
+    Count,
+    FileName,
+    FileRecord,
+    Labels,
+    Metrics,
+    OriginalSource,
+    Part,
+    PresetName,
+    Source,
+    Text,
+    expected,
+    rule,
+)
 
 MANIFEST_NAME = "weights_manifest.json"
-
-#: `organisation/repository` of the Hugging Face Hub.
-REPO_PATTERN = r"[a-zA-Z0-9][\w.-]{0,95}/[a-zA-Z0-9][\w.-]{0,95}"
 
 _TEXT_WIDTH = 100
 
 
-def is_safe_url(url: str) -> bool:
-    """Tells whether files may be fetched from `url`: https, or http on this very machine."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if it is no number
-    except ValueError:
-        return False
-    if not parts.hostname or parts.username is not None or re.search(r"[^!-~]", url):
-        return False
-    return parts.scheme == "https" or (
-        parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    )
+class Result(Part):
+    """What a preset scores on one split of one data set, and who says so.
 
-
-def _rule(expected: str, holds: Callable[[Any], object]) -> AfterValidator:
-    """Refuses values for which `holds` is not true; `expected` completes pydantic's usual sentence."""
-
-    def check(value: Any) -> Any:
-        if not holds(value):
-            raise PydanticCustomError("rule", "Input should be {expected}", {"expected": expected})
-        return value
-
-    return AfterValidator(check)
-
-
-def _matches(pattern: str, expected: str) -> AfterValidator:
-    return _rule(expected, re.compile(pattern, re.ASCII).fullmatch)
-
-
-Count = Annotated[int, Field(gt=0)]
-Text = Annotated[str, _rule("a text that is not empty", str.strip)]
-PresetName = Annotated[str, _matches("[a-z0-9]+(-[a-z0-9]+)*", "a preset name such as 'resnet-fma'")]
-FileName = Annotated[
-    str,
-    _matches("[a-z0-9_]+([.-][a-z0-9_]+)*", "a plain lower-case file name such as 'config.json', no path"),
-]
-Sha256 = Annotated[str, _matches("[0-9a-f]{64}", "a sha256 of 64 lower-case hexadecimal digits")]
-Revision = Annotated[str, _matches("[0-9a-f]{40}", "a commit of 40 lower-case hexadecimal digits")]
-RepoId = Annotated[str, _matches(REPO_PATTERN, "a Hub repository such as 'org/name'")]
-Url = Annotated[str, _rule("an https address", is_safe_url)]
-Labels = Annotated[
-    tuple[Text, ...], _rule("labels, none of them twice", lambda labels: 0 < len(labels) == len(set(labels)))
-]
-Metrics = Mapping[Text, float]
-
-
-class _Model(BaseModel):
-    """What all parts of the schema share: nothing is converted, nothing unknown is let through."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        strict=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        revalidate_instances="always",  # `model_copy` checks nothing, so what holds a copy does
-    )
-
-    @model_serializer(mode="wrap")
-    def _leave_out_empty_options(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        fields = type(self).model_fields
-        return {name: value for name, value in serialize(self).items() if value or fields[name].is_required()}
-
-
-class FileRecord(_Model):
-    """The size in bytes and the sha256 that a file must have."""
-
-    size: Count
-    sha256: Sha256
-
-    @classmethod
-    def of(cls, path: Path) -> "FileRecord":
-        """Measures a file; also an empty one, which no manifest may list.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return cls.model_construct(size=file.tell(), sha256=digest)
-
-
-class BundledSource(_Model):
-    """The files lie in the package, under `music_zoo/presets/<name>`."""
-
-    kind: Literal["bundled"] = "bundled"
-
-    def __str__(self) -> str:
-        """Says where, for messages."""
-        return "bundled in the package"
-
-
-class HubSource(_Model):
-    """The files lie in a repository of the Hugging Face Hub, at one commit."""
-
-    kind: Literal["hub"] = "hub"
-    repo: RepoId
-    revision: Revision
-
-    def __str__(self) -> str:
-        """The reference that gives these very files again."""
-        return f"hf://{self.repo}@{self.revision}"
-
-
-class UrlSource(_Model):
-    """The files lie at `<base>/<file name>`."""
-
-    kind: Literal["url"] = "url"
-    base: Url
-
-    def __str__(self) -> str:
-        """The address, for messages."""
-        return self.base
-
-
-Source = Annotated[BundledSource | HubSource | UrlSource, Field(discriminator="kind")]
-
-
-class Result(_Model):
-    """What a preset scores on one split of one data set, and the command that reproduces it.
-
+    Either we measured it, on a known number of examples, and `command` reproduces it; or its authors
+    published it, and `source` says where.
     `uncalibrated` holds the same metrics computed before calibration, where they differ.
     """
 
     dataset: Text
     split: Text
-    examples: Count
+    examples: Count | None = None
     metrics: Metrics
-    command: Text
+    command: str = ""
+    source: str = ""
     uncalibrated: Metrics = Field(default_factory=dict)
     note: str = ""
+
+    @model_validator(mode="after")
+    def _says_where_it_comes_from(self) -> "Result":
+        if bool(self.command.strip()) == bool(self.source.strip()):
+            raise expected("a result with either the command that reproduces it or the source of it")
+        if self.command and self.examples is None:
+            raise expected("a measured result with its number of examples")
+        return self
 
     @property
     def headline(self) -> str:
@@ -169,27 +72,35 @@ class Result(_Model):
         match self.metrics:
             case {"accuracy": value}:
                 score = f"{100 * value:.1f} % accuracy"
+            case {"roc_auc": value, "average_precision": precision}:
+                score = f"ROC-AUC {value:.3f}, PR-AUC {precision:.3f}"
             case {"roc_auc": value}:
                 score = f"ROC-AUC {value:.3f}"
             case others:
                 score = ", ".join(f"{name} {value:.3f}" for name, value in others.items()) or "no metric"
-        return f"{self.dataset} {self.split}: {score}"
+        return f"{self.dataset} {self.split}: {score}" + (" (authors)" if self.source else "")
 
     def to_text(self) -> str:
-        """Returns a table, calibrated beside uncalibrated, and below it the command on a line of its own."""
+        """Returns a table, and below it the command, on a line of its own, or who published the figures."""
         width = max(map(len, self.metrics), default=0)
-        rows = [f"{self.dataset} {self.split}, {self.examples} examples"]
-        if self.metrics:
+        examples = "" if self.examples is None else f", {self.examples} examples"
+        rows = [f"{self.dataset} {self.split}{examples}"]
+        if self.metrics and self.command:
             rows.append(f"  {'':{width}}  calibrated  uncalibrated")
         for name, value in self.metrics.items():
-            rows.append(f"  {name:{width}}{value:12.4f}{self.uncalibrated.get(name, value):14.4f}")
+            before = f"{self.uncalibrated.get(name, value):14.4f}" if self.command else ""
+            rows.append(f"  {name:{width}}{value:12.4f}{before}")
         if self.note:
             rows.append(textwrap.fill(self.note, _TEXT_WIDTH, initial_indent="  ", subsequent_indent="  "))
-        return "\n".join([*rows, f"  $ {self.command}"])
+        return "\n".join([*rows, f"  $ {self.command}" if self.command else f"  published: {self.source}"])
 
 
-class PresetEntry(_Model):
-    """All that the manifest says of one preset; `sample_rate` is in Hz."""
+class PresetEntry(Part):
+    """All that the manifest says of one preset; `sample_rate` is in Hz.
+
+    `files` pins what the sources give, byte by byte. Of an original it cannot: the files are made on the
+    user's machine, and not the same ones by every version of music_zoo. There the pins of the original hold.
+    """
 
     description: Text
     architecture: Text
@@ -201,14 +112,22 @@ class PresetEntry(_Model):
     license: Text
     training_data: Text
     limits: Text
-    sources: Annotated[tuple[Source, ...], _rule("at least one source", bool)]
-    files: Annotated[
-        Mapping[FileName, FileRecord],
-        _rule(f"the files {', '.join(PRESET_FILES)}", lambda files: files.keys() >= set(PRESET_FILES)),
-    ]
+    sources: Annotated[tuple[Source, ...], rule("at least one source", bool)]
+    files: Mapping[FileName, FileRecord] = Field(default_factory=dict, validate_default=True)
     results: tuple[Result, ...]
     citation: str = ""
     training_command: str = ""
+
+    @field_validator("files")
+    @classmethod
+    def _pins_what_sources_give(cls, files: Mapping, info: ValidationInfo) -> Mapping:
+        sources = info.data.get("sources", ())  # none if they are not valid themselves
+        if sources and all(isinstance(source, OriginalSource) for source in sources):
+            if files:
+                raise expected("no files beside an original, which is converted on the user's machine")
+        elif not files.keys() >= set(PRESET_FILES):
+            raise expected(f"the files {', '.join(PRESET_FILES)}")
+        return files
 
     def to_text(self, name: str) -> str:
         """Describes the preset for a terminal: plain text, wrapped; commands stay in one piece."""
@@ -221,6 +140,7 @@ class PresetEntry(_Model):
             "limits": self.limits,
             "licence": self.license,
             "citation": self.citation,
+            "original": "; ".join(str(it) for it in self.sources if isinstance(it, OriginalSource)),
         }
         width = max(map(len, facts)) + 2
         lines = [
@@ -242,10 +162,10 @@ class PresetEntry(_Model):
         return "\n\n".join(blocks)
 
 
-class Manifest(_Model, Mapping[str, PresetEntry]):
+class Manifest(Part, Mapping[str, PresetEntry]):
     """The presets by name; a read-only mapping."""
 
-    schema_version: Annotated[int, _rule("1, the version that this music_zoo reads", lambda it: it == 1)]
+    schema_version: Annotated[int, rule("1, the version that this music_zoo reads", lambda it: it == 1)]
     presets: Mapping[PresetName, PresetEntry]
 
     def __getitem__(self, name: str) -> PresetEntry:

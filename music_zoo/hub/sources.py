@@ -1,7 +1,8 @@
-"""From a preset's name to a folder of its files: from the package, from the Hub, or from an address.
+"""From a preset's name to a folder of its files: from the package, the Hub, an address, or its authors.
 
-The files that `fetch` returns have the sizes and the sha256 of the manifest, however they came. A download
-gets its final name only after it was checked, so processes may fetch the same preset at the same time.
+The files that `fetch` returns have the sizes and the sha256 of the manifest, however they came, or are
+converted from a file that has. A download gets its final name only after it was checked, so processes may
+fetch the same preset at the same time.
 """
 
 import errno
@@ -9,29 +10,34 @@ import hashlib
 import http.client
 import os
 import re
+import shutil
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from music_zoo.errors import PresetError
 from music_zoo.files import temporary_beside
 from music_zoo.hub.files import CONFIG_FILE, GOLDEN_FILE, WEIGHTS_FILE
-from music_zoo.hub.manifest import (
+from music_zoo.hub.manifest import PresetEntry
+from music_zoo.hub.schema import (
     REPO_PATTERN,
     BundledSource,
     FileRecord,
     HubSource,
-    PresetEntry,
+    OriginalSource,
     UrlSource,
     is_safe_url,
 )
 
 BUNDLED_PRESETS = Path(__file__).parents[1] / "presets"
 
-Progress = Callable[[str, int, int], None]  # file name, bytes done, bytes in all
+Progress = Callable[[str, int, int], None]  # file name, bytes done, bytes in all (0: not known)
+
+MAX_BYTES = 1 << 30  # of a file whose size is not known
 
 _CHUNK = 1 << 20
 _DISK_ERRORS = {
@@ -64,16 +70,20 @@ def fetch(
 ) -> Path:
     """Gets the files of a preset from the first of its sources that has them intact.
 
+    Originals are converted once; what came of it is kept, they are not. With `MUSIC_ZOO_ORIGINALS`, a folder
+    or an https address, they are taken from there instead of from their authors: each at its `path`.
+
     Args:
         name: the preset's name in the manifest.
         entry: what the manifest says of it.
         cache_dir: where downloads are kept; by default those from the Hub in Hugging Face's own cache
             (`HF_HOME`), others in `MUSIC_ZOO_CACHE` or the user's cache folder.
         timeout: seconds that an address may be silent.
-        progress: called with file name, bytes done and bytes in all while an address is read.
+        progress: called with file name, bytes done and bytes in all (0: not known) while an address is read.
 
     Returns:
-        The folder that holds all of `entry.files`, each with its recorded size and sha256.
+        The folder that holds all of `entry.files`, each with its recorded size and sha256, or the files made
+        of an original.
 
     Raises:
         PresetError: no source has them; says of each what was wrong.
@@ -90,6 +100,8 @@ def fetch(
                     return _fetch_hub(source, entry.files, cache_dir)
                 case UrlSource():
                     return _fetch_url(name, source, entry.files, cache_dir, timeout, progress)
+                case OriginalSource():
+                    return _fetch_original(name, source, entry.labels, cache_dir, timeout, progress)
         except PresetError as error:
             failures.append(f"\n  {source}: {error}")
     raise PresetError(f"no source of the preset {name!r} gave its files intact; tried:{''.join(failures)}")
@@ -220,9 +232,7 @@ def _fetch_url(
     progress: Progress | None,
 ) -> Path:
     # Named by its contents: another version of the preset gets another folder.
-    version = hashlib.sha256("".join(sorted(record.sha256 for record in files.values())).encode()).hexdigest()
-    root = cache_folder() if cache_dir is None else Path(cache_dir)
-    folder = root / "presets" / name / version[:16]
+    folder = _cached_preset(name, "".join(sorted(record.sha256 for record in files.values())), cache_dir)
     for file, record in files.items():
         try:
             verify(folder, {file: record})
@@ -231,44 +241,106 @@ def _fetch_url(
     return folder
 
 
+def _cached_preset(name: str, contents: str, cache_dir: str | Path | None) -> Path:
+    """The cache's folder for a preset of these contents: another version of it gets another folder."""
+    root = cache_folder() if cache_dir is None else Path(cache_dir)
+    return root / "presets" / name / hashlib.sha256(contents.encode()).hexdigest()[:16]
+
+
+def _fetch_original(
+    name: str,
+    source: OriginalSource,
+    labels: tuple[str, ...],
+    cache_dir: str | Path | None,
+    timeout: float,
+    progress: Progress | None,
+) -> Path:
+    from music_zoo import __version__  # another version may convert in another way
+    from music_zoo.hub import originals
+
+    folder = _cached_preset(name, f"{source.model_dump_json()} {labels} {__version__}", cache_dir)
+    if originals.is_intact(folder):
+        return folder
+    work = temporary_beside(folder)
+    with _disk_errors(folder.parent):
+        try:
+            work.mkdir(parents=True)
+            files = []
+            for number, original in enumerate(source.originals):
+                file = work / f"{number}-{original.path.rpartition('/')[2]}"
+                url = originals.address(original)
+                with _network_errors(url):
+                    _save(url, file, None if file.suffix == ".zip" else original.size, timeout, progress)
+                files.append(originals.pinned(original, file, url))
+            originals.convert_to_preset(name, source, labels, files, work / "preset")
+            originals.put_in_place(work / "preset", folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
 def _download(url: str, path: Path, record: FileRecord, timeout: float, progress: Progress | None) -> None:
-    try:
+    with _disk_errors(path.parent), _network_errors(url):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
         try:
-            with temporary.open("xb") as file:
-                for chunk in _chunks(url, record.size, timeout):
-                    file.write(chunk)
-                    if progress is not None:
-                        progress(path.name, file.tell(), record.size)
+            _save(url, temporary, record.size, timeout, progress, path.name)
             if (measured := FileRecord.of(temporary)) != record:
                 raise PresetError(f"{url} is not the file expected: got {measured}, expected {record}")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _save(
+    url: str, path: Path, size: int | None, timeout: float, progress: Progress | None, name: str = ""
+) -> None:
+    with path.open("xb") as file:
+        for chunk in _chunks(url, size, timeout):
+            file.write(chunk)
+            if progress is not None:
+                progress(name or path.name, file.tell(), size or 0)
+
+
+def _chunks(url: str, size: int | None, timeout: float) -> Iterator[bytes]:
+    """Reads an address, which must give exactly `size` bytes if that is known; never takes more."""
+    with urllib.request.build_opener(_SafeRedirects).open(url, timeout=timeout) as response:
+        announced = response.headers.get("Content-Length", "")
+        if size is not None and announced not in ("", str(size)):
+            raise PresetError(f"{url} is not the file expected: {announced} bytes long instead of {size}")
+        least = size or (int(announced) if announced.isdecimal() else 0)
+        most = size or MAX_BYTES
+        done = 0
+        while chunk := response.read(min(_CHUNK, most + 1 - done)):
+            done += len(chunk)
+            if done > most:
+                raise PresetError(f"{url} is not the file expected: longer than {most} bytes")
+            yield chunk
+    if done < least:
+        raise PresetError(f"{url} broke off: expected {least} bytes, {done} came; try again")
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not _is_disk_error(error):
+            raise
+        raise PresetError(
+            f"the cache {folder} cannot be written: {error.strerror}; "
+            "set MUSIC_ZOO_CACHE to a folder that you may write to and that has room"
+        ) from error
+
+
+@contextmanager
+def _network_errors(url: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, http.client.HTTPException) as error:
         if _is_disk_error(error):
-            raise PresetError(
-                f"the cache {path.parent} cannot be written: {error.strerror}; "
-                "set MUSIC_ZOO_CACHE to a folder that you may write to and that has room"
-            ) from error
+            raise
         raise PresetError(f"{url}: {error or type(error).__name__}") from error
-
-
-def _chunks(url: str, size: int, timeout: float) -> Iterator[bytes]:
-    """Reads an address, which must give exactly `size` bytes; never takes more."""
-    with urllib.request.build_opener(_SafeRedirects).open(url, timeout=timeout) as response:
-        announced = response.headers.get("Content-Length", str(size))
-        if announced != str(size):
-            raise PresetError(f"{url} is not the file expected: {announced} bytes long instead of {size}")
-        done = 0
-        while chunk := response.read(min(_CHUNK, size + 1 - done)):
-            done += len(chunk)
-            if done > size:
-                raise PresetError(f"{url} is not the file expected: longer than {size} bytes")
-            yield chunk
-    if done < size:
-        raise PresetError(f"{url} broke off: expected {size} bytes, {done} came; try again")
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):

@@ -3,9 +3,11 @@
 Waveforms are `(batch, samples)`, spectrograms `(batch, bands, frames)`. Layers treat every example by itself.
 """
 
+from music_zoo.layers.compression import LogCompression
 from music_zoo.layers.decibels import Decibels
 from music_zoo.layers.frames import FrameSelection
 from music_zoo.layers.front_end import FrontEnd
+from music_zoo.layers.harmonic import HarmonicFilterBank
 from music_zoo.layers.mel import MelFilterBank, mel_filter_bank
 from music_zoo.layers.normalization import FixedStandardization, MinMaxNormalization, Standardization
 from music_zoo.layers.pooling import GlobalPooling
@@ -17,7 +19,9 @@ __all__ = [
     # its steps, in their usual order
     "STFT",
     "MelFilterBank",
+    "HarmonicFilterBank",
     "Decibels",
+    "LogCompression",
     "MinMaxNormalization",
     "Standardization",
     "FixedStandardization",

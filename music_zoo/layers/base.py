@@ -1,4 +1,4 @@
-"""What every layer of the preprocessing stack has in common: no weights, float32 inside, one axis of time."""
+"""What every layer of the preprocessing stack has in common: float32 inside, one axis of time."""
 
 from typing import Any
 
@@ -11,7 +11,8 @@ class SignalLayer(keras.layers.Layer):
     The dtype policy does not apply: decibels and Fourier transforms in half precision are wrong by
     audible amounts, so floating inputs are cast up to float32 and float32 comes out, also under
     `mixed_float16` and `mixed_bfloat16`. A model that contains one must not cast its waveforms
-    down before they get here. There are no weights; constants are numpy and stay out of checkpoints.
+    down before they get here. Constants are numpy and stay out of checkpoints; only harmonic
+    filters have a weight.
 
     Args:
         name: Name of the layer.

@@ -6,8 +6,10 @@ from typing import Any, Literal, Self
 import keras
 
 from music_zoo.layers.base import SignalLayer
+from music_zoo.layers.compression import LogCompression
 from music_zoo.layers.decibels import Decibels
 from music_zoo.layers.frames import FrameSelection
+from music_zoo.layers.harmonic import HarmonicFilterBank
 from music_zoo.layers.mel import MelFilterBank
 from music_zoo.layers.normalization import FixedStandardization, MinMaxNormalization, Standardization
 from music_zoo.layers.stft import STFT
@@ -18,7 +20,9 @@ LAYERS: dict[str, type[SignalLayer]] = {
     for layer in (
         STFT,
         MelFilterBank,
+        HarmonicFilterBank,
         Decibels,
+        LogCompression,
         MinMaxNormalization,
         Standardization,
         FixedStandardization,
@@ -59,15 +63,15 @@ class FrontEnd(SignalLayer):
         for layer in self.layers:
             if isinstance(layer, STFT):
                 n_fft = layer.n_fft
-            elif isinstance(layer, MelFilterBank):
+            elif isinstance(layer, MelFilterBank | HarmonicFilterBank):
                 if layer.sample_rate != self.sample_rate:
                     raise ValueError(
-                        f"The mel filter bank is made for {layer.sample_rate} Hz, the front end for "
+                        f"The filter bank is made for {layer.sample_rate} Hz, the front end for "
                         f"{self.sample_rate} Hz; give both the same sample_rate."
                     )
                 if layer.n_fft != n_fft:
                     raise ValueError(
-                        f"The mel filter bank is made for n_fft={layer.n_fft}, the STFT before it has "
+                        f"The filter bank is made for n_fft={layer.n_fft}, the STFT before it has "
                         f"n_fft={n_fft}; give both the same."
                     )
 

@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from music_zoo.models.backbone import Backbone
+from music_zoo.models.front_ends import unit_mel
 
 # ---- layers ------------------------------------------------------------------------------------------------
 
@@ -106,6 +107,14 @@ class ResNet(Backbone):
 
 # ---- configs -----------------------------------------------------------------------------------------------
 
+#: Classifiers without labels and name.
 CONFIGS = {
-    "resnet-compact": {"stem_width": 24, "widths": (24, 48, 96), "blocks": (2, 2, 2)},
+    "resnet-compact": {
+        "front_end": unit_mel(44_100),
+        "backbone": {"architecture": "ResNet", "config": {}},
+        "task": "single_label",
+        "window": 5.0,
+        "pooling": "mean",
+        "dropout": 0.2,
+    },
 }

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from music_zoo.hub.files import PRESET_FILES
-from music_zoo.hub.manifest import BundledSource, FileRecord, PresetEntry, Result
+from music_zoo.hub.manifest import PresetEntry, Result
 from music_zoo.hub.preset_files import write_preset
+from music_zoo.hub.schema import BundledSource, FileRecord
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -13,17 +13,8 @@ from pydantic import ValidationError
 
 from music_zoo.errors import ManifestError
 from music_zoo.hub.files import PRESET_FILES
-from music_zoo.hub.manifest import (
-    BundledSource,
-    FileRecord,
-    HubSource,
-    Manifest,
-    PresetEntry,
-    Result,
-    UrlSource,
-    read_manifest,
-    update_manifest,
-)
+from music_zoo.hub.manifest import Manifest, PresetEntry, Result, read_manifest, update_manifest
+from music_zoo.hub.schema import BundledSource, FileRecord, HubSource, OriginalFile, OriginalSource, UrlSource
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 HEX = "0123456789abcdef"
@@ -39,6 +30,24 @@ sources = st.one_of(
         UrlSource, base=st.sampled_from(["https://example.org/a/", "http://127.0.0.1:80", "http://[::1]"])
     ),
 )
+hexadecimal = st.text(HEX, min_size=40, max_size=40)
+originals = st.builds(
+    OriginalSource,
+    originals=st.lists(
+        st.builds(
+            OriginalFile,
+            url=st.just("https://example.org/a.pth"),
+            path=st.just("a/b.pth"),
+            size=st.none() | count,
+            sha256=st.none() | st.text(HEX, min_size=64, max_size=64),
+            git_blob=hexadecimal,
+        ),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    conversion=text,
+    config=text,
+)
 results = st.builds(
     Result,
     dataset=text,
@@ -49,8 +58,10 @@ results = st.builds(
     uncalibrated=metrics,
     note=text | st.just(""),
 )
-entries = st.builds(
-    PresetEntry,
+published = st.builds(
+    Result, dataset=text, split=text, examples=st.none() | count, metrics=metrics, source=text
+)
+common = dict(
     description=text,
     architecture=text,
     task=st.sampled_from(["single_label", "multi_label"]),
@@ -61,11 +72,15 @@ entries = st.builds(
     license=text,
     training_data=text,
     limits=text,
-    sources=st.lists(sources, min_size=1, max_size=3).map(tuple),
-    files=st.fixed_dictionaries(dict.fromkeys((*PRESET_FILES, "labels.json"), records)),
-    results=st.lists(results, max_size=2).map(tuple),
+    results=st.lists(results | published, max_size=2).map(tuple),
     citation=text | st.just(""),
 )
+entries = st.builds(
+    PresetEntry,
+    **common,
+    sources=st.tuples(sources, sources | originals) | st.tuples(sources),
+    files=st.fixed_dictionaries(dict.fromkeys((*PRESET_FILES, "labels.json"), records)),
+) | st.builds(PresetEntry, **common, sources=st.tuples(originals))
 
 
 @quick
@@ -146,7 +161,8 @@ def test_any_missing_required_field_is_refused(tmp_path, valid):
         del container(data, path)[path[-1]]
         with pytest.raises(
             ManifestError,
-            match="Field required|expected the files|Unable to extract tag using discriminator 'kind'",
+            match="Field required|expected the files|Unable to extract tag using discriminator 'kind'|"
+            "expected a result with either the command|expected a measured result",
         ):
             read_data(tmp_path, data)
 
@@ -248,7 +264,7 @@ def test_file_names_that_lead_elsewhere_are_refused(tmp_path, valid, name):
         (
             ["sources", 0, "kind"],
             "magic",
-            "the expected tags: 'bundled', 'hub', 'url', got {'kind': 'magic'}",
+            "the expected tags: 'bundled', 'hub', 'url', 'original', got {'kind': 'magic'}",
         ),
         (["sources"], [], "expected at least one source"),
         (["sources", 2, "base"], "http://example.org", "expected an https address"),
@@ -373,6 +389,7 @@ def test_an_empty_file_is_measured_but_not_listed(tmp_path, entry):
     [
         ({"macro_f1": 0.5, "accuracy": 0.53125}, "fma-small test: 53.1 % accuracy"),
         ({"nll": 0.2, "roc_auc": 0.9123}, "fma-small test: ROC-AUC 0.912"),
+        ({"roc_auc": 0.9123, "average_precision": 0.45}, "fma-small test: ROC-AUC 0.912, PR-AUC 0.450"),
         ({"mae": 0.02, "ece": 0.1}, "fma-small test: mae 0.020, ece 0.100"),
         ({}, "fma-small test: no metric"),
     ],
@@ -425,6 +442,67 @@ def test_a_preset_in_words(entry):
         "trained with",
         "  $ python train.py",
     ]
+
+
+@pytest.fixture
+def converted(entry) -> PresetEntry:
+    """An entry of an original, with figures of its authors."""
+    original = OriginalFile(url="https://example.org/a.pth", path="a/b.pth", git_blob="0" * 40)
+    metrics = {"roc_auc": 0.9, "average_precision": 0.4}
+    changes = {
+        "sources": (OriginalSource(originals=(original,), conversion="fcn", config="fcn"),),
+        "files": {},
+        "results": (Result(dataset="mtat", split="test", metrics=metrics, source="README of org/name"),),
+    }
+    return PresetEntry.model_validate(entry.model_copy(update=changes))
+
+
+def test_an_original_in_words(converted):
+    lines = converted.to_text("tiny").splitlines()
+    assert "original      https://example.org/a.pth" in lines
+    assert lines[-4:] == [
+        "mtat test",
+        "  roc_auc                0.9000",
+        "  average_precision      0.4000",
+        "  published: README of org/name",
+    ]
+    assert converted.results[0].headline == "mtat test: ROC-AUC 0.900, PR-AUC 0.400 (authors)"
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong", "message"),
+    [
+        (["files"], "those of another entry", "'files': expected no files beside an original"),
+        (["results", 0, "source"], " ", "'results/0': expected a result with either the command"),
+        (["results", 0, "command"], "run", "'results/0': expected a result with either the command"),
+        (["sources", 0, "original", "git_blob"], "0" * 39, "expected a git blob id of 40"),
+        (["sources", 0, "original", "git_blob"], None, "expected a file with its sha256 or its git_blob"),
+        (["sources", 0, "original", "path"], "../b.pth", "expected a relative path such as"),
+        (["sources", 0, "original", "path"], "/b.pth", "expected a relative path such as"),
+        (["sources", 0, "original", "url"], "file:///b.pth", "expected an https address"),
+        (["sources", 0, "originals"], [], "expected at least one file"),
+        (["sources", 0, "config"], None, "'sources/0/original/config': expected a valid string"),
+    ],
+)
+def test_entries_of_originals_that_cannot_be(tmp_path, valid, converted, keys, wrong, message):
+    data = valid | {"presets": {"tiny": converted.model_dump(mode="json")}}
+    read_data(tmp_path, data)
+    *keys, last = keys
+    target = data["presets"]["tiny"]
+    for key in keys:
+        target = target["originals"][0] if key == "original" else target[key]
+    target[last] = valid["presets"]["tiny"]["files"] if last == "files" else wrong
+    with pytest.raises(ManifestError, match="preset 'tiny', field '") as caught:
+        read_data(tmp_path, data)
+    assert message in str(caught.value)
+
+
+def test_a_git_blob_id_is_that_of_git():
+    """`printf hello | git hash-object --stdin`."""
+    file = OriginalFile(url="https://a.b", path="c", git_blob="b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0")
+    assert file.is_pinned_as(b"hello") and not file.is_pinned_as(b"hallo")
+    assert not file.model_copy(update={"size": 6}).is_pinned_as(b"hello")
+    assert not file.model_copy(update={"sha256": "0" * 64}).is_pinned_as(b"hello")
 
 
 @quick

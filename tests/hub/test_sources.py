@@ -15,8 +15,9 @@ import pytest
 from music_zoo.errors import PresetError
 from music_zoo.hub import sources
 from music_zoo.hub.files import PRESET_FILES
-from music_zoo.hub.manifest import BundledSource, HubSource, UrlSource, update_manifest
+from music_zoo.hub.manifest import update_manifest
 from music_zoo.hub.preset_files import read_preset
+from music_zoo.hub.schema import BundledSource, HubSource, UrlSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "model.safetensors"
