@@ -164,8 +164,8 @@ class Batches(keras.utils.PyDataset):
     """Random crops of the training images, equalised, mixed and masked.
 
     Each batch depends on the seed, the epoch and its number alone, so that a resumed run sees what an
-    uninterrupted one sees. In the last eighth of the epochs nothing is mixed or masked, and the batch statistics
-    become those of real music.
+    uninterrupted one sees. In the last eighth of the epochs nothing is mixed or masked, and the batch
+    statistics become those of real music.
     """
 
     def __init__(self, features: np.ndarray, targets: dict[str, np.ndarray], args: argparse.Namespace):

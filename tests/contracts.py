@@ -1,6 +1,6 @@
 """What every backbone, classifier and preset promises, as functions that raise where a promise is broken.
 
-A new architecture's test is a line in `small.SMALL_BACKBONES`; a new preset's is nothing.
+A new architecture's test is an entry in `models/test_architectures.py`; a new preset's is nothing.
 """
 
 import json

@@ -7,8 +7,8 @@ from music_zoo.layers import STFT, Decibels, FrontEnd, MelFilterBank, MinMaxNorm
 from music_zoo.models import ResNet
 
 SAMPLE_RATE = 8000
-#: Arguments for the smallest backbone of each architecture that still has every kind of its layers.
-SMALL_BACKBONES = {"ResNet": {"n_mels": 16, "stem_width": 4, "widths": (4, 8), "blocks": (1, 1)}}
+#: Arguments for the smallest ResNet that still has every kind of its layers.
+SMALL_RESNET = {"n_mels": 16, "stem_width": 4, "widths": (4, 8), "blocks": (1, 1)}
 
 
 def small_front_end(sample_rate: int = SAMPLE_RATE, method: str = "fft") -> FrontEnd:
@@ -26,7 +26,7 @@ def small_classifier(
     *, sample_rate: int = SAMPLE_RATE, labels=("a", "b", "c"), seed=0, **settings
 ) -> Classifier:
     """A classifier for windows of one second; settings are those of `Classifier`."""
-    backbone = ResNet(**SMALL_BACKBONES["ResNet"])
+    backbone = ResNet(**SMALL_RESNET)
     classifier = Classifier(small_front_end(sample_rate), backbone, labels, **{"window": 1.0} | settings)
     classifier.set_tensors(seeded(classifier.tensors(), seed))
     return classifier

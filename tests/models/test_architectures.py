@@ -1,10 +1,10 @@
-"""The SMC-2020 family and SampleCNN keep the contract, and say what they cannot do."""
+"""Every architecture, in small, keeps the contract of `tests/contracts.py`, and says what it cannot do."""
 
 import keras
 import numpy as np
 import pytest
 from contracts import check_backbone, check_classifier, check_precisions
-from small import seeded, small_front_end
+from small import SMALL_RESNET, seeded, small_front_end
 
 from music_zoo.classifier import Classifier
 from music_zoo.layers.attention import attention_maps
@@ -13,6 +13,21 @@ from music_zoo.models import BACKBONES, CNNSA, CRNN, FCN, HarmonicCNN
 pytestmark = pytest.mark.keras
 
 MEL = small_front_end().get_config()  # 16 bands, 63 frames a second
+
+
+def mel(n_mels: int) -> dict:
+    """So many frames a second, too, of other bands."""
+    return {
+        "sample_rate": 8000,
+        "layers": [
+            {"layer": "STFT", "config": {"n_fft": 1024, "hop_length": 128}},
+            {"layer": "MelFilterBank", "config": {"sample_rate": 8000, "n_fft": 1024, "n_mels": n_mels}},
+            {"layer": "Decibels", "config": {"ref": "max"}},
+            {"layer": "MinMaxNormalization"},
+        ],
+    }
+
+
 HARMONIC = {
     "sample_rate": 8000,
     "layers": [
@@ -28,6 +43,39 @@ WAVEFORM = {"sample_rate": 8000, "layers": []}
 
 #: The smallest of each kind: architecture, arguments, front end, pooling.
 SMALL = {
+    "resnet": ("ResNet", SMALL_RESNET, MEL, "mean_max"),
+    "swin": (
+        "Swin",
+        {"n_mels": 12, "patch_size": 2, "embed_dim": 8, "depths": (2, 2), "heads": (1, 2), "window": 3},
+        mel(12),
+        "mean",
+    ),
+    "music tagging transformer": (
+        "MusicTaggingTransformer",
+        {"n_mels": 16, "conv_width": 4, "embed_dim": 8, "heads": 2, "depth": 2, "positions": 30},
+        MEL,
+        "none",
+    ),
+    "spectnt": (
+        "SpecTNT",
+        {
+            "n_mels": 5,
+            "spectral_dim": 8,
+            "temporal_dim": 12,
+            "depth": 2,
+            "spectral_heads": 2,
+            "temporal_heads": 3,
+            "positions": 40,
+        },
+        mel(5),
+        "none",
+    ),
+    "multi-view resnet": (
+        "MultiViewResNet",
+        {"n_mels": 64, "frames": 40, "width": 4, "blocks": (1, 1, 1, 1), "heads": 2, "embedding_dim": 12},
+        mel(64),
+        "none",
+    ),
     "fcn": ("FCN", {"n_mels": 16, "widths": (4, 6), "pools": ((2, 4), (4, 2))}, MEL, "mean"),
     "fcn with elu": (
         "FCN",
@@ -123,9 +171,14 @@ def classifier_of(name: str, window: float = 0.5, **settings) -> Classifier:
     )
 
 
+def test_every_architecture_is_here():
+    assert {architecture for architecture, *_ in SMALL.values()} == set(BACKBONES)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_backbones_keep_the_contract(name):
-    check_backbone(backbone_of(name), lengths=(90, 33))
+    lengths = (40, 33) if name == "multi-view resnet" else (90, 33)  # it takes 31 to 46 frames
+    check_backbone(backbone_of(name), lengths)
 
 
 @pytest.mark.parametrize("name", SMALL)
