@@ -235,6 +235,37 @@ def evaluate(
     raise typer.Exit(1 if evaluation.skipped else 0)
 
 
+@app.command()
+def explain(
+    file: Annotated[Path, typer.Argument(help="An audio file.", show_default=False)],
+    model: Annotated[str, typer.Option(help="As elsewhere; its class token must attend to steps of time.")],
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="Label to show; may be repeated [default: the three most probable]."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write the picture.")] = None,
+    start: Annotated[float, typer.Option(min=0, help="Of the window that is shown, in seconds.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every step of time, as JSON.")] = False,
+) -> None:
+    """Draw where in one window a classifier listens, and which moments speak for which label."""
+    if output is not None:
+        _check_picture("--output", output)
+    elif not as_json:
+        raise typer.BadParameter("give --output for a picture, --json for numbers, or both.")
+    classifier = _load(model)
+    from music_zoo import explain as explaining
+
+    try:
+        explaining.check_explainable(classifier)
+        explaining.check_tags(classifier.labels, tag or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    explanation = explaining.explain(classifier, file, start=start)
+    if output is not None:
+        print(f"wrote {explanation.plot(output, tag)}", file=sys.stderr)
+    print(json.dumps(explanation.to_dict(tag)) if as_json else explanation.to_text(tag))
+
+
 def _audio_files(paths: list[Path]) -> list[Path]:
     """Return the audio files, each once."""
     from music_zoo.audio.find import find_audio

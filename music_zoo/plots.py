@@ -66,6 +66,45 @@ def plot_taggram(prediction, path: Path, n: int) -> Path:
     return save_figure(figure, path)
 
 
+def plot_explanation(explanation, path: Path, columns: dict[str, int]) -> Path:
+    """Draw where a classifier listens, see `music_zoo.explain.Explanation.plot`."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    edges = np.append(explanation.times[:, 0], explanation.times[-1, 1])
+    n_mels, frames = explanation.features.shape
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    seen, heat, curves = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1, 4))
+    seen.pcolormesh(
+        np.linspace(edges[0], edges[-1], frames + 1),
+        np.arange(n_mels + 1),
+        explanation.features,
+        cmap="magma",
+        rasterized=True,
+    )
+    seen.set_ylabel("mel band")
+    name = Path(explanation.source).name.encode(errors="backslashreplace").decode()
+    seen.set_title(name, loc="left", fontsize="medium", parse_math=False)
+    mesh = heat.pcolormesh(edges, (0, 1), explanation.attention[np.newaxis], cmap="magma", vmin=0)
+    heat.set_yticks([])
+    heat.set_ylabel("attention")
+    figure.colorbar(mesh, ax=heat, pad=0.01)
+    for i, (label, column) in enumerate(columns.items()):
+        color = colormaps["magma"](0.85 * (i + 0.3) / len(columns))
+        curves.stairs(explanation.contributions[:, column], edges, baseline=None, color=color)
+        # Beside the curves, as a legend would take a name with an underscore in front for none.
+        place = (1.01, 1 - (i + 0.5) / len(columns))
+        text = curves.annotate(label, place, xycoords="axes fraction", color=color, va="center")
+        text.set_parse_math(False)
+    curves.set_xlim(edges[0], edges[-1])
+    curves.set_ylim(0, 1)
+    curves.set_ylabel("probability from\nthat moment alone")
+    curves.set_xlabel("time (s)")
+    for side in ("top", "right"):
+        curves.spines[side].set_visible(False)
+    return save_figure(figure, path)
+
+
 def _timeline(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the windows that cover each stretch of time, so that overlapping windows draw as one picture.
 

@@ -91,6 +91,10 @@ class SelfAttention(layers.Layer):
         mixed = ops.swapaxes(ops.matmul(self.attention_dropout(attention), value), -3, -2)
         return self.output_projection(ops.reshape(mixed, (*others, width)))
 
+    def values(self, inputs):
+        """Return, for each token, the output of any query that attends to it alone, in the output's shape."""
+        return self.output_projection(self.qkv(inputs)[..., -inputs.shape[-1] :])
+
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
         return super().get_config() | {

@@ -20,6 +20,11 @@ class Backbone(keras.Model):
     #: 1.4 to 1.5 times as fast through oneDNN without it.
     xla_on_tensorflow = False
 
+    #: Names of the last layer in which a class token, the first token, attends to steps of time, and of the
+    #: addition that takes its output behind a shortcut. Past the addition no token sees another. None if
+    #: there is no such layer. `music_zoo.explain` needs it.
+    time_attention: tuple[str, str] | None = None
+
     @classmethod
     def from_config(cls, config: dict, custom_objects=None) -> "Backbone":
         """Build from what `get_config` returned."""

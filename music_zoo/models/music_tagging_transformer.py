@@ -66,6 +66,7 @@ class MusicTaggingTransformer(Backbone):
         for number in range(depth):
             x = encoder_block(x, heads, mlp_ratio * embed_dim, dropout, f"encoder{number}", qkv_bias=False)
         super().__init__(inputs=features, outputs=layer_norm(x[:, 0], "norm"), name=name)
+        self.time_attention = (f"encoder{depth - 1}_attention", f"encoder{depth - 1}_add1")
         self.n_mels = n_mels
         self.conv_width = conv_width
         self.embed_dim = embed_dim

@@ -111,6 +111,7 @@ class CNNSA(Backbone):
             x = _encoder(x, heads, inner_width, dropout, attention_dropout, f"encoder{number}")
         x = layers.Dense(widths[-1], activation="tanh", name="pooler")(x[:, 0])
         super().__init__(inputs=features, outputs=x, name=name)
+        self.time_attention = (f"encoder{encoders - 1}_attention", f"encoder{encoders - 1}_attention_add")
         self.n_mels = n_mels
         self.widths = tuple(widths)
         self.strides = tuple(strides)

@@ -149,6 +149,9 @@ class SpecTNT(Backbone):
             spectral, temporal = _block(spectral, temporal, int(clip_token), heads, dropout, f"block{number}")
         temporal = layer_norm(temporal[:, 0] if clip_token else temporal, "norm")
         super().__init__(inputs=features, outputs=temporal, name=name)
+        if clip_token:
+            last = f"block{depth - 1}_temporal"
+            self.time_attention = (f"{last}_attention", f"{last}_add1")
         self.n_mels = n_mels
         self.spectral_dim = spectral_dim
         self.temporal_dim = temporal_dim
