@@ -114,8 +114,8 @@ def explain(
     """Return where in one window the last attention layer looks, and what each moment contributes.
 
     Attention is forced to one step at a time, in all heads; the layer then gives the value of that step,
-    whatever the query. So one batch over the steps, from the layer's input on, does it: exact, and about as
-    cheap as classifying the window.
+    whatever the query. So one batch over the steps, from the layer's input on, does it, exactly, and without
+    another pass through what comes before.
 
     Args:
         classifier: With a backbone in which a class token attends to steps of time.
@@ -130,13 +130,13 @@ def explain(
     check_explainable(classifier)
     waveform = _window(classifier, audio, sample_rate, start)
     features = classifier.view("waveform", "features").predict_on_batch(waveform[np.newaxis])
-    attention, contributions = _listen(classifier, features)
+    probabilities, attention, contributions = _listen(classifier, features)
     edges = start + np.linspace(0, classifier.window, len(attention) + 1)
     return Explanation(
         source=fspath(audio) if isinstance(audio, str | PathLike) else "array",
         model=classifier.name,
         labels=classifier.labels,
-        probabilities=np.asarray(classifier.features_model.predict_on_batch(features))[0],
+        probabilities=probabilities,
         times=np.column_stack([edges[:-1], edges[1:]]),
         attention=attention,
         contributions=contributions,
@@ -163,21 +163,25 @@ def check_tags(labels: Sequence[str], tags: Sequence[str]) -> None:
             raise ValueError(f"{tag!r} is no tag of this classifier; {hint}")
 
 
-def _listen(classifier: Classifier, features) -> tuple[np.ndarray, np.ndarray]:
-    """Return attention `(steps,)` and contributions `(steps, num_classes)` of features `(1, ...)`."""
+def _listen(classifier: Classifier, features) -> list[np.ndarray]:
+    """Return probabilities, attention and contributions, as in `Explanation`, of features `(1, ...)`."""
     backbone = classifier.backbone
     attend, add = map(backbone.get_layer, backbone.time_attention)
+    activation = keras.activations.get(TASKS[classifier.task])
+
+    def probabilities(embedding):
+        return activation(classifier.calibrator(classifier.head(classifier.pooling(embedding))))
+
     # These models end and start inside the backbone; they share its layers.
-    until = keras.Model(backbone.input, [attend.input, add.input[0]])
+    until = keras.Model(backbone.input, [attend.input, add.input[0], backbone.output])
     onwards = keras.Model(add.output, backbone.output)
 
-    tokens, states = until(features)
+    tokens, states, embedding = until(features)
     attention = ops.mean(attend(tokens, attention_only=True)[0, :, 0, 1:], axis=0)
     # The class token alone, in one example for each step that it might attend to: (steps, 1, width).
     forced = ops.swapaxes(states[:, :1] + attend.values(tokens)[:, 1:], 0, 1)
-    logits = classifier.calibrator(classifier.head(classifier.pooling(onwards(forced))))
-    contributions = keras.activations.get(TASKS[classifier.task])(logits)
-    return tuple(ops.convert_to_numpy(ops.cast(array, "float32")) for array in (attention, contributions))
+    outputs = probabilities(embedding)[0], attention, probabilities(onwards(forced))
+    return [ops.convert_to_numpy(ops.cast(output, "float32")) for output in outputs]
 
 
 def _window(classifier: Classifier, audio: Audio, sample_rate: int | None, start: float) -> np.ndarray:
