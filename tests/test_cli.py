@@ -92,7 +92,7 @@ finally:
 
 def test_help_names_every_command(invoke):
     text = invoke("--help").stdout
-    for command in ("tag", "embed", "models", "describe", "evaluate"):
+    for command in ("tag", "embed", "models", "describe", "explain", "evaluate"):
         assert f" {command} " in text
 
 
