@@ -16,20 +16,16 @@ ROOT = Path(__file__).parents[1]
 TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5}
 
 
-def run(backend: str, *arguments: str, **environment: str) -> None:
+def run(backend: str, *arguments: str) -> None:
     """Run Python on a backend; fail with the end of what it wrote."""
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    environment = (
-        os.environ
-        | environment
-        | {
-            "KERAS_BACKEND": backend,
-            "OMP_NUM_THREADS": "1",  # PyTorch with more is slower on small models
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        }
-    )
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "OMP_NUM_THREADS": "1",  # PyTorch with more is slower on small models
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, *arguments]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -41,10 +37,8 @@ def run(backend: str, *arguments: str, **environment: str) -> None:
 def test_all_tests_that_need_keras_pass_on_the_other_backends(backend):
     if backend == os.environ.get("KERAS_BACKEND"):
         pytest.skip("this is the backend of the tests around this one")
-    # Not marked keras itself, so it is not among them. JAX compiles many models that run once; it does so in
-    # half the time where it does not optimise.
-    arguments = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider", "tests"]
-    run(backend, *arguments, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    # Not marked keras itself, so it is not among them.
+    run(backend, "-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider", "tests")
 
 
 @pytest.fixture(scope="module")

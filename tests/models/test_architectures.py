@@ -43,7 +43,7 @@ WAVEFORM = {"sample_rate": 8000, "layers": []}
 
 #: The smallest of each kind: architecture, arguments, front end, pooling.
 SMALL = {
-    "resnet": ("ResNet", SMALL_RESNET, MEL, "mean"),
+    "resnet": ("ResNet", SMALL_RESNET, MEL, "mean_max"),
     "swin": (
         "Swin",
         {"n_mels": 12, "patch_size": 2, "embed_dim": 8, "depths": (2, 2), "heads": (1, 2), "window": 3},
