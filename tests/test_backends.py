@@ -15,6 +15,10 @@ from music_zoo.backend import BACKENDS
 ROOT = Path(__file__).parents[1]
 TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5}
 
+SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
+#: JAX compiles each of a hundred networks anew, which takes ten minutes: they have a slow test of their own.
+SLOW_ON_JAX = ["--ignore=tests/models", "--ignore=tests/parity"]
+
 
 def run(backend: str, *arguments: str) -> None:
     """Run Python on a backend; fail with the end of what it wrote."""
@@ -38,7 +42,12 @@ def test_all_tests_that_need_keras_pass_on_the_other_backends(backend):
     if backend == os.environ.get("KERAS_BACKEND"):
         pytest.skip("this is the backend of the tests around this one")
     # Not marked keras itself, so it is not among them.
-    run(backend, "-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider", "tests")
+    run(backend, *SUITE, *(SLOW_ON_JAX if backend == "jax" else []))
+
+
+@pytest.mark.slow
+def test_every_network_passes_on_jax():
+    run("jax", *SUITE, "tests/models", "tests/parity")
 
 
 @pytest.fixture(scope="module")
