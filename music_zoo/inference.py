@@ -10,7 +10,7 @@ from os import PathLike, fspath
 
 import numpy as np
 
-from music_zoo.audio import Window, from_array, probe, resample_blocks, split, stream
+from music_zoo.audio import Window, from_array, probe, resample_blocks, split, stream, times
 from music_zoo.errors import AudioError, MusicZooError
 
 #: Samples in one batch: one window of 30 s at 44.1 kHz. More are no faster on a CPU and cost 80 MB a window.
@@ -217,8 +217,9 @@ class _Item:
     def result(self, sample_rate: int) -> Inference | MusicZooError:
         if self.end.error is not None:
             return self.end.error
-        times = np.array(self.bounds) / sample_rate
-        return Inference(self.feed.source, np.stack(self.outputs), times, float(times[-1, 1]), self.end.notes)
+        seconds = times(self.bounds, sample_rate)
+        duration = float(seconds[-1, 1])
+        return Inference(self.feed.source, np.stack(self.outputs), seconds, duration, self.end.notes)
 
 
 def _open(audio, allow_truncated: bool) -> tuple[Iterable[np.ndarray], int]:

@@ -79,7 +79,7 @@ def split(
         yield Window(stop - window, stop, buffer[filled - window : filled].copy())
 
 
-def times(windows: Sequence[Window], sample_rate: int) -> np.ndarray:
+def times(windows: Sequence[Window | tuple[int, int]], sample_rate: int) -> np.ndarray:
     """Return start and end of each window in seconds, float64 (windows, 2), none beyond the audio's end.
 
     A taggram is these times beside one row of probabilities per window; the mean of the rows is the file's.
