@@ -1,0 +1,74 @@
+"""What every augmentation has in common: parameters are drawn first, then applied, so that both can be tested."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class Augmentation(keras.layers.Layer):
+    """A random change of each example of a batch, while training; at other times the identity.
+
+    A subclass says in `draw` which random numbers one batch takes, and in `apply` what they do. Everything
+    happens in the graph, in float32, on every backend. The state of the random generator is one of the layer's variables:
+    it is saved with a model's weights, and a resumed run draws what an uninterrupted one draws.
+
+    Args:
+        probability: That an example is changed at all, from 0 to 1.
+        seed: Of the random generator; None: a different one each time.
+        name: Name of the layer.
+
+    Raises:
+        ValueError: A probability out of range.
+    """
+
+    def __init__(self, *, probability: float = 1.0, seed: int | None = None, name: str | None = None):
+        super().__init__(name=name, dtype="float32")
+        if not 0 <= probability <= 1:
+            raise ValueError(f"{type(self).__name__}: `probability` lies between 0 and 1, got {probability}.")
+        self.probability = probability
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def draw(self, inputs: Any) -> dict[str, Any]:
+        """Return the parameters of one batch by name, each `(batch, ...)`."""
+        raise NotImplementedError
+
+    def apply(self, inputs: Any, **parameters: Any) -> Any:
+        """Return what the parameters make of the inputs. Deterministic."""
+        raise NotImplementedError
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Change each example with its probability if `training`, else none."""
+        if not training:
+            return self.without(inputs)
+        changed = self.apply(inputs, **self.draw(inputs))
+        if self.probability == 1:
+            return changed
+        chosen = self.uniform(inputs) < self.probability
+        return ops.where(_like(chosen, inputs), changed, inputs)
+
+    def without(self, inputs: Any) -> Any:
+        """Return what stands in place of the augmentation where it is off: the inputs, if not overridden."""
+        return inputs
+
+    def uniform(
+        self, inputs: Any, low: float = 0.0, high: float = 1.0, *, shape: tuple[int, ...] = ()
+    ) -> Any:
+        """Draw `(batch, *shape)` numbers from `low` to `high`."""
+        return keras.random.uniform(
+            (ops.shape(inputs)[0], *shape), low, high, dtype="float32", seed=self.seed_generator
+        )
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments; subclasses add theirs."""
+        return {"probability": self.probability, "seed": self.seed, "name": self.name}
+
+
+def _like(parameter: Any, inputs: Any) -> Any:
+    """`(batch,)` to a shape that broadcasts over all axes of `inputs` behind the first."""
+    return ops.reshape(parameter, (-1,) + (1,) * (len(inputs.shape) - 1))
