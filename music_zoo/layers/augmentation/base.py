@@ -1,4 +1,4 @@
-"""What every augmentation has in common: parameters are drawn first, then applied, so that both can be tested."""
+"""What every augmentation has in common: parameters are drawn, then applied, so that both can be tested."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from keras import ops
 class Augmentation(keras.layers.Layer):
     """A random change of each example of a batch, while training; at other times the identity.
 
-    A subclass says in `draw` which random numbers one batch takes, and in `apply` what they do. Everything
-    happens in the graph, in float32, on every backend. The state of the random generator is one of the layer's variables:
-    it is saved with a model's weights, and a resumed run draws what an uninterrupted one draws.
+    A subclass says in `draw` which random numbers one batch takes, and in `apply` what they do. All happens in
+    the graph, in float32, on every backend. The state of the random generator is one of the layer's
+    variables: it is saved with a model's weights, and a resumed run draws what an uninterrupted one draws.
 
     Args:
         probability: That an example is changed at all, from 0 to 1.
