@@ -1,1 +1,34 @@
-"""Random changes of waveforms and spectrograms that leave the music recognisable, as Keras layers."""
+"""Random changes of waveforms and log-mel images while training, as Keras layers on every backend."""
+
+from music_zoo.layers.augmentation.base import Augmentation
+from music_zoo.layers.augmentation.chains import CHAINS, Chain, multi_view, s3t
+from music_zoo.layers.augmentation.segments import RandomCrop, TwoSegments
+from music_zoo.layers.augmentation.spectrogram import (
+    EqualizerTilt,
+    FrequencyMasking,
+    Gain,
+    LogMelMixup,
+    RandomResizedCrop,
+    TimeMasking,
+    TimeWarping,
+)
+
+__all__ = [
+    "Augmentation",
+    # parts of a track
+    "RandomCrop",
+    "TwoSegments",
+    # log-mel images
+    "RandomResizedCrop",
+    "TimeWarping",
+    "TimeMasking",
+    "FrequencyMasking",
+    "Gain",
+    "EqualizerTilt",
+    "LogMelMixup",
+    # named chains
+    "CHAINS",
+    "Chain",
+    "multi_view",
+    "s3t",
+]

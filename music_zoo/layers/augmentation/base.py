@@ -9,7 +9,7 @@ from keras import ops
 class Augmentation(keras.layers.Layer):
     """A random change of each example of a batch, while training; at other times the identity.
 
-    A subclass says in `draw` which random numbers one batch takes, and in `apply` what they do. All happens in
+    A subclass says in `draw` which random numbers a batch takes, and in `apply` what they do. All happens in
     the graph, in float32, on every backend. The state of the random generator is one of the layer's
     variables: it is saved with a model's weights, and a resumed run draws what an uninterrupted one draws.
 
@@ -59,6 +59,18 @@ class Augmentation(keras.layers.Layer):
         return keras.random.uniform(
             (ops.shape(inputs)[0], *shape), low, high, dtype="float32", seed=self.seed_generator
         )
+
+    def normal(self, inputs: Any, stddev: float, *, shape: tuple[int, ...] = ()) -> Any:
+        """Draw `(batch, *shape)` numbers around 0."""
+        return keras.random.normal(
+            (ops.shape(inputs)[0], *shape), 0.0, stddev, dtype="float32", seed=self.seed_generator
+        )
+
+    def integers(self, inputs: Any, high: Any, *, shape: tuple[int, ...] = ()) -> Any:
+        """Draw `(batch, *shape)` whole numbers from 0 to `high`, itself a number or such a tensor."""
+        high = ops.cast(high, "float32")
+        drawn = ops.floor(self.uniform(inputs, shape=shape) * (high + 1))
+        return ops.cast(ops.minimum(drawn, high), "int32")  # a product just below `high + 1` rounds to it
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape."""

@@ -1,0 +1,103 @@
+"""Augmentations in a row, by the name of the method whose views they make."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from music_zoo.layers.augmentation.spectrogram import (
+    EqualizerTilt,
+    FrequencyMasking,
+    Gain,
+    LogMelMixup,
+    RandomResizedCrop,
+    TimeMasking,
+)
+
+
+@keras.saving.register_keras_serializable(package="music_zoo")
+class Chain(keras.layers.Layer):
+    """Layers one after the other; none: the identity.
+
+    Like `keras.layers.Pipeline`, but on its own it does not take a call for training, and it may be empty.
+
+    Args:
+        layers: In their order.
+        name: Name of the chain.
+    """
+
+    def __init__(self, layers: Sequence[keras.layers.Layer], *, name: str | None = None):
+        super().__init__(name=name, dtype="float32")
+        self.layers = list(layers)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return what the layers make of the inputs; Keras hands `training` on to them."""
+        for layer in self.layers:
+            inputs = layer(inputs)
+        return inputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape after the last layer."""
+        for layer in self.layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        return {"layers": layers, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Chain":
+        """Return the chain of a config."""
+        layers = [keras.saving.deserialize_keras_object(layer) for layer in config["layers"]]
+        return cls(**config | {"layers": layers})
+
+
+def s3t(seed: int | None = None) -> Chain:
+    """Return a chain for log-mel images of at least 16 bands and frames, scaled 0..1.
+
+    S3T (Zhao et al. 2022, arXiv:2202.10139) does not say exactly what its augmentations are, and its code is
+    not public. This chain is our own: mixing and resized crops as in BYOL-A (arXiv:2103.06695), tone and
+    loudness as in `examples/train_resnet.py`, masks as in SpecAugment (arXiv:1904.08779). Cut segments of the
+    track first, with `TwoSegments`.
+    """
+    seeds = _seeds(seed, 6)
+    return Chain(
+        [
+            LogMelMixup(max_share=0.4, seed=seeds[0]),
+            RandomResizedCrop(scale_time=(0.6, 1.0), scale_frequency=(0.6, 1.0), seed=seeds[1]),
+            EqualizerTilt(std=0.04, points=6, seed=seeds[2]),
+            Gain(std=0.08, seed=seeds[3]),
+            FrequencyMasking(max_width=16, count=2, seed=seeds[4]),
+            TimeMasking(max_width=16, count=2, seed=seeds[5]),
+        ],
+        name="s3t",
+    )
+
+
+def multi_view(seed: int | None = None) -> Chain:
+    """Return the chain of the multi-view study (Meseguer-Brocal et al. 2024, arXiv:2404.09177): nothing.
+
+    Its views are two segments of a track as they are: see `TwoSegments`. The seed has no effect.
+    """
+    return Chain([], name="multi_view")
+
+
+# ---- chains of waveform augmentations: `clmr(sample_rate, seed)` goes here, and into CHAINS ----------
+
+
+#: Every chain by name: functions of the seed.
+CHAINS: dict[str, Callable[..., Chain]] = {"s3t": s3t, "multi_view": multi_view}
+
+
+def _seeds(seed: int | None, count: int) -> list[int | None]:
+    """Return a seed for each layer of a chain, all different.
+
+    Not consecutive ones: Keras on PyTorch seeds a draw with the sum of seed and number of the draw, so that
+    the second draw of a layer would be the first of the next.
+    """
+    if seed is None:
+        return [None] * count
+    return [int(state) for state in np.random.SeedSequence(seed).generate_state(count) >> 1]
