@@ -52,6 +52,7 @@ def bootstrap_interval(
     targets: ArrayLike,
     n: int = 1000,
     seed: int = 0,
+    skip_undefined: bool = False,
 ) -> tuple[float, float]:
     """Return the 95 % interval of a metric: its 2.5 and 97.5 percentiles over resampled sets of files.
 
@@ -64,10 +65,12 @@ def bootstrap_interval(
         targets: `(files, ...)`.
         n: Number of resampled sets.
         seed: Of the draws; the same seed gives the same interval.
+        skip_undefined: Leave out resampled sets on which the metric is NaN, such as an AUC on a set of one
+            class, instead of raising.
 
     Raises:
         ValueError: No files, lengths that differ, `n` below 1, or a metric that is not finite on some
-            resampled set.
+            resampled set; with `skip_undefined`, one that is infinite on some or NaN on all.
     """
     probabilities, targets = np.asarray(probabilities), np.asarray(targets)
     files = len(probabilities)
@@ -78,10 +81,10 @@ def bootstrap_interval(
         )
     draws = np.random.default_rng(seed).integers(files, size=(n, files))
     values = np.array([metric(probabilities[draw], targets[draw]) for draw in draws])
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"The metric is not finite on {(~np.isfinite(values)).sum()} of {n} resampled sets of files."
-        )
+    if skip_undefined and not np.isnan(values).all():
+        values = values[~np.isnan(values)]
+    if infinite := (~np.isfinite(values)).sum():
+        raise ValueError(f"The metric is not finite on {infinite} of {n} resampled sets of files.")
     low, high = np.percentile(values, (2.5, 97.5))
     return float(low), float(high)
 
