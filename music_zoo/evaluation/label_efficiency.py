@@ -98,7 +98,8 @@ def stratified_fraction(targets: ArrayLike, fraction: float, seed: int = 0) -> n
     Single-label: of each class its share, rounded up or down so that the whole is as near to the share as it
     can be, and at least one file. Multi-label: the iterative stratification of Sechidis et al. (2011,
     doi:10.1007/978-3-642-23808-6_10) into those drawn and the rest; then a file for each tag that occurs and
-    got none. At least one file of each class may be more than the share.
+    got none; then, while there are more than the share, the file whose tags were drawn too often goes. At
+    least one file of each class may be more than the share.
 
     Args:
         targets: Class indices `(files,)`, or 0 or 1 `(files, classes)`.
@@ -212,18 +213,21 @@ def plot_label_efficiency(
             raise ValueError(f"{name!r} has no {metric!r}, only {', '.join(known)}.")
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    # Beside the lines, from the best down: a legend would take a name with an underscore in front for none.
-    best_first = sorted(curves, key=lambda name: -curves[name].results[-1].mean(metric))
-    for i, name in enumerate(best_first):
-        results = curves[name].results
+    for i, curve in enumerate(curves.values()):
+        results = curve.results
         percent = np.array([100 * result.fraction for result in results])
         mean = np.array([result.mean(metric) for result in results])
         spread = np.array([result.spread(metric) for result in results])
-        color = f"C{list(curves).index(name)}"
-        axes.plot(percent, mean, marker="o", color=color)
-        axes.fill_between(percent, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
-        place = (1.01, 1 - (i + 0.5) / len(curves))
-        text = axes.annotate(name, place, xycoords="axes fraction", color=color, va="center")
+        axes.plot(percent, mean, marker="o", color=f"C{i}")
+        axes.fill_between(percent, mean - spread, mean + spread, color=f"C{i}", alpha=0.2, linewidth=0)
+    # Names beside the ends of the lines: a legend would take one with an underscore in front for none.
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    heights = [(curve.results[-1].mean(metric) - low) / (high - low) for curve in curves.values()]
+    height = np.inf
+    for i, name in sorted(enumerate(curves), key=lambda each: -heights[each[0]]):
+        height = min(heights[i], height - 0.06)  # so that none is written over the one above
+        text = axes.annotate(name, (1.01, height), xycoords="axes fraction", color=f"C{i}", va="center")
         text.set_parse_math(False)
     axes.set_xscale("log")
     ticks = sorted({100 * result.fraction for curve in curves.values() for result in curve.results})
@@ -273,4 +277,12 @@ def _draw_multi_label(targets: np.ndarray, fraction: float, rng: np.random.Gener
     drawn[without_tags[: max(round(wanted_files[1]), 0)]] = True
     for tag in np.flatnonzero((counts > 0) & ~targets[drawn].any(axis=0)):
         drawn[np.flatnonzero(targets[:, tag])[0]] = True
-    return np.flatnonzero(drawn)
+    chosen = np.flatnonzero(drawn)
+    while len(chosen) > fraction * len(targets) + 0.5:  # tags that go together were drawn too often
+        numbers = targets[chosen].sum(axis=0)
+        dispensable = ~(targets[chosen] & (numbers == 1)).any(axis=1)
+        if not dispensable.any():
+            break
+        excess = np.where(dispensable, targets[chosen] @ (numbers - of_draw), -np.inf)
+        chosen = np.delete(chosen, excess.argmax())
+    return chosen

@@ -69,7 +69,8 @@ class ProbeResult:
     Attributes:
         kind: Of the probe.
         metrics: By name, see `probe_metrics`.
-        intervals: 95 % bootstrap interval of each metric, over resampled sets of test files.
+        intervals: 95 % bootstrap interval of each metric, over resampled sets of test files. Those of
+            `pr_auc` lie high where a class has few files, as a file drawn twice is ranked beside itself.
         probabilities: Of the test split, `(files, classes)`.
     """
 

@@ -82,6 +82,20 @@ def test_a_multi_label_draw_keeps_the_frequencies_better_than_chance(fraction):
         np.testing.assert_allclose(targets[drawn].sum(axis=0), fraction * counts, atol=3)
 
 
+def test_many_tags_that_go_together_do_not_enlarge_a_draw():
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(1000, 16)) @ rng.normal(size=(16, 40)) / 4 + rng.normal(size=(1000, 40))
+    targets = (scores > 2).astype(int)
+    for fraction in (0.1, 0.3):
+        drawn = stratified_fraction(targets, fraction)
+        assert len(drawn) == fraction * 1000
+        assert targets[drawn].any(axis=0).all()
+        # A random draw's mean distance would be about 0.8 standard deviations.
+        counts = targets.sum(axis=0)
+        distance = np.abs(targets[drawn].sum(axis=0) - fraction * counts)
+        assert (distance / np.sqrt(fraction * (1 - fraction) * counts)).mean() < 0.6
+
+
 @pytest.mark.parametrize("targets", [np.arange(60) % 3, np.eye(3, dtype=int)[np.arange(60) % 3]])
 def test_the_seed_decides_the_draw(targets):
     draws = [stratified_fraction(targets, 0.2, seed).tolist() for seed in (0, 0, 1)]
@@ -156,13 +170,16 @@ def test_the_picture_shows_the_means_and_the_spread(tmp_path):
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10", "100"]
     assert [text.get_text() for text in axes.texts] == ["high", "_low $"]  # the best above
-    high, low = axes.lines
+    low, high = axes.lines
     np.testing.assert_allclose(low.get_xydata(), [[10, 0.6], [100, 0.8]])
     np.testing.assert_allclose(high.get_xydata(), [[10, 0.7], [100, 0.9]])
     assert high.get_color() == axes.texts[0].get_color() != low.get_color()
-    band = axes.collections[1].get_paths()[0].vertices
+    band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(0.6 - np.sqrt(0.02))
     assert band[:, 1].max() == pytest.approx(0.8)
+    crowded = plot_label_efficiency({name: curve([0.5], [0.9]) for name in "abc"})
+    heights = [text.xyann[1] for text in crowded.axes[0].texts]
+    assert (np.diff(heights) < -0.05).all()
 
 
 def test_mistakes_are_named(tmp_path):
