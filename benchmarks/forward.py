@@ -295,7 +295,7 @@ def _prepare_reference(network: Network, channels_last: bool) -> float:
     from reference_torch import build
     from torch.utils.flop_counter import FlopCounterMode
 
-    reference, features = build(network.backbone, CLASSES), _features(network.features)
+    reference, features = build(network.backbone, CLASSES).requires_grad_(False), _features(network.features)
     if channels_last:
         reference = reference.to(memory_format=torch.channels_last)
 
@@ -303,7 +303,7 @@ def _prepare_reference(network: Network, channels_last: bool) -> float:
     def run() -> np.ndarray:
         return reference(torch.from_numpy(features)).numpy()
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         reference(torch.from_numpy(features[:1]))
     _set_pass(run)
     return counter.get_total_flops() * len(features) / 1e9

@@ -27,3 +27,7 @@ class DatasetError(MusicZooError):
 
 class BackendMissingError(MusicZooError, ImportError):
     """Neither TensorFlow, JAX nor PyTorch is installed."""
+
+
+class PretrainingError(MusicZooError, ValueError):
+    """A pretraining that cannot run: batches that its loss cannot use, a loss that is not finite."""
