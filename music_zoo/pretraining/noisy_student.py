@@ -8,37 +8,40 @@ import keras
 import numpy as np
 from keras import ops
 
+from music_zoo.datasets.batches import Batches
 from music_zoo.pretraining.losses import distillation
 from music_zoo.task_model import TASKS
+
+HALVES = ("labelled", "unlabelled")
 
 
 class NoisyStudent(keras.Model):
     """Training of a student on batches of which one half has labels.
 
-    The teacher labels the clean unlabelled half, softly, in inference mode; the student sees both halves
-    augmented, as one batch. The loss is that of the labels plus `weight` times the distance from the teacher.
+    The teacher labels the clean unlabelled half, softly and in inference mode; the student sees both halves,
+    augmented, as one batch. The loss is that of the labels plus `weight` times that of the soft labels.
 
     `fit` takes `x = {"labelled": ..., "unlabelled": ...}`, each `(batch, ...)`, and as `y` the labels of the
-    labelled half (such batches come from `Halves`). For validation give `evaluate`, or `fit` as
-    `validation_data`, inputs and labels as to any model: the loss is then that of the labels. `predict`
-    returns logits. Metrics get probabilities. Compile it with an optimizer and metrics, without a loss.
+    labelled half; `Halves` makes such batches. Validation takes inputs and labels as for any model, and its
+    loss is that of the labels; `predict` returns logits. Compile it with an optimizer and metrics, which get
+    probabilities, and without a loss.
 
-    The published code has, for the labelled half, a "skeptical" loss that knows the teacher's opinion, too;
-    the paper and the code leave open how it is defined, and it is not followed here.
+    The code published with the paper has a "skeptical" loss for the labelled half, which also knows the
+    teacher's opinion; what it computes is not published, and here the labels alone count.
 
     Args:
-        student: A model from inputs to logits, such as `classifier.view("features", "logits")`. Trained in
-            place.
-        teacher: The same, of any size. It is copied and stays as it is; the teacher may be the student.
-        augmentation: A layer that changes the inputs of the student in training; None: none.
-        task: `"multi_label"`: labels are 0 and 1, `(batch, classes)`; `"single_label"`: class indices,
+        student: A model from inputs to logits, such as `classifier.view("features", "logits")`. It is trained
+            in place.
+        teacher: A functional model from the same inputs to logits for the same classes, of any size. It is
+            copied and stays as it is; it may be the student itself.
+        augmentation: A layer that changes the student's inputs in training; None: none.
+        task: `"multi_label"`: labels of 0 and 1, `(batch, classes)`; `"single_label"`: class indices,
             `(batch,)`.
-        weight: Of the distance from the teacher.
+        weight: Of the soft labels.
         name: Name of the model.
 
     Raises:
-        ValueError: An unknown task, a negative weight, or a student and a teacher that do not take the same
-            inputs or tell the same classes.
+        ValueError: An unknown task, a negative weight, or logits for different numbers of classes.
     """
 
     def __init__(
@@ -55,16 +58,13 @@ class NoisyStudent(keras.Model):
             raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {task!r}.")
         if weight < 0:
             raise ValueError(f"`weight` must not be negative, got {weight}.")
-        for what, theirs, ours in (
-            ("inputs", teacher.input_shape, student.input_shape),
-            ("logits", teacher.output_shape, student.output_shape),
-        ):
-            if theirs != ours:
-                raise ValueError(
-                    f"Teacher and student must have the same {what}, got shapes {theirs} and {ours}."
-                )
+        if student.output_shape != teacher.output_shape:
+            raise ValueError(
+                "Student and teacher must give logits for the same classes, got shapes "
+                f"{student.output_shape} and {teacher.output_shape}."
+            )
         self.student = student
-        self.teacher = frozen_copy(teacher)
+        self.teacher = _frozen_copy(teacher)
         self.augmentation = augmentation
         self.task = task
         self.weight = weight
@@ -72,10 +72,12 @@ class NoisyStudent(keras.Model):
         self.distillation_loss = keras.metrics.Mean(name="distillation_loss")
 
     def call(self, inputs, training=None):
-        """Return the student's logits: of each half, or of inputs that come without halves."""
+        """Return the student's logits, `(batch, classes)`; of two halves, a dictionary of theirs."""
         if not isinstance(inputs, dict):
             return self.student(inputs, training=training)
-        both = ops.concatenate([inputs["labelled"], inputs["unlabelled"]], axis=0)
+        if set(inputs) != set(HALVES):
+            raise ValueError(f"NoisyStudent takes inputs named {HALVES}, got {tuple(inputs)}.")
+        both = ops.concatenate([inputs[half] for half in HALVES], axis=0)
         if self.augmentation is not None:
             both = self.augmentation(both, training=training)
         logits = self.student(both, training=training)
@@ -83,45 +85,70 @@ class NoisyStudent(keras.Model):
         return {"labelled": logits[:labelled], "unlabelled": logits[labelled:]}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the loss of the labels and, of halves, that of the teacher's soft labels."""
-        if sample_weight is not None:
-            raise ValueError("NoisyStudent takes no sample weights.")
-        halves = isinstance(x, dict)
+        """Return the loss of the labels and, where there are two halves, of the teacher's soft labels."""
+        if y is None or sample_weight is not None:
+            raise ValueError(
+                "NoisyStudent needs the labels of the labelled half, and takes no sample weights."
+            )
+        halves = isinstance(y_pred, dict)
         logits = y_pred["labelled"] if halves else y_pred
         if self.task == "single_label":
             y = ops.one_hot(ops.reshape(y, (-1,)), logits.shape[-1])
-        loss = distillation(logits, y, self.task)  # to labels of 0 and 1: the usual cross-entropy
+        loss = distillation(logits, y, self.task)  # of labels that are 0 or 1: the usual cross-entropy
         self.labelled_loss.update_state(ops.stop_gradient(loss))
+        loss = loss + sum(self.losses)  # weight decay and the like, of the student's layers
         if halves:
-            soft_labels = self.probabilities(self.teacher(x["unlabelled"], training=False))
-            distance = distillation(y_pred["unlabelled"], ops.stop_gradient(soft_labels), self.task)
+            soft = ops.stop_gradient(self._probabilities(self.teacher(x["unlabelled"], training=False)))
+            distance = distillation(y_pred["unlabelled"], soft, self.task)
             self.distillation_loss.update_state(ops.stop_gradient(distance))
             loss = loss + self.weight * distance
-        return loss + sum(self.losses)  # weight decay and the like, of the student's layers
+        return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Return the metrics, which get the probabilities of what has labels."""
+        """Return the metrics, after an update with the labels and the student's probabilities."""
         logits = y_pred["labelled"] if isinstance(y_pred, dict) else y_pred
-        return super().compute_metrics(x, y, self.probabilities(logits), sample_weight)
+        return super().compute_metrics(x, y, self._probabilities(logits), sample_weight)
 
-    def probabilities(self, logits):
-        """Return the task's activation of logits, in float32."""
+    def _probabilities(self, logits):
         return keras.activations.get(TASKS[self.task])(ops.cast(logits, "float32"))
 
 
-class Halves(keras.utils.PyDataset):
-    """Batches for `NoisyStudent`: half of each labelled, half unlabelled.
+class Halves(Batches):
+    """Batches for `NoisyStudent`: one of labelled examples beside one of unlabelled examples.
 
-    An epoch goes once through the longer of the two, in an order drawn anew for each epoch; the shorter one
-    starts again as often as needed, in a new order each time. What is left of a batch at the end is dropped.
+    An epoch is as long as that of the half with more batches. Either half goes through its own examples, and
+    when it is through with them, begins its own next epoch, in a new order.
 
     Args:
-        labelled: Inputs and their labels, each `(examples, ...)`.
-        unlabelled: Inputs, `(examples, ...)`.
-        batch_size: Even; half of it from either.
-        seed: Of the orders.
+        labelled: Batches of inputs and labels, such as `ImageBatches` with targets.
+        unlabelled: Batches of inputs of the same shape; if there are labels, they are left out.
+        start_epoch: The first epoch; when a run is taken up, the number of epochs it has finished.
 
     Raises:
-        ValueError: An odd batch size, fewer examples than half a batch, labels for other than the examples,
-            or inputs of different shapes.
+        ValueError: Labelled batches without labels.
     """
+
+    def __init__(self, labelled: Batches, unlabelled: Batches, *, start_epoch: int = 0):
+        super().__init__(max(len(labelled), len(unlabelled)), 1, start_epoch=start_epoch)
+        self.labelled, self.unlabelled = labelled, unlabelled
+
+    def batch(self, epoch: int, index: int):
+        """Return a dictionary of both halves' inputs, and the labels."""
+        step = epoch * len(self) + index
+        labelled, unlabelled = (
+            half.batch(*divmod(step, len(half))) for half in (self.labelled, self.unlabelled)
+        )
+        if not isinstance(labelled, tuple):
+            raise ValueError("Expected labelled batches as pairs of inputs and labels, got inputs alone.")
+        inputs, labels = labelled
+        rest = unlabelled[0] if isinstance(unlabelled, tuple) else unlabelled
+        return {"labelled": inputs, "unlabelled": rest}, labels
+
+
+def _frozen_copy(model: keras.Model) -> keras.Model:
+    """Return a copy with variables of its own, none of which is trained."""
+    copy = keras.models.clone_model(keras.Model(model.input, model.output, name=model.name))
+    for ours, theirs in zip(copy.variables, model.variables, strict=True):
+        ours.assign(np.array(ops.convert_to_numpy(theirs)))  # a copy: some backends share memory with NumPy
+    copy.trainable = False
+    return copy

@@ -34,7 +34,7 @@ def value_and_gradients(function, *arrays):
     elif backend == "jax":
         import jax
 
-        value, gradients = jax.value_and_grad(function, argnums=tuple(range(len(arrays))))(*arrays)
+        value, gradients = jax.jit(jax.value_and_grad(function, argnums=tuple(range(len(arrays)))))(*arrays)
     else:
         import torch
 
@@ -93,9 +93,20 @@ def test_the_terms_as_published():
         np.testing.assert_allclose(total, 2 * STORED[f"vicreg_deezer_{term}"], **CLOSE)
 
 
-def test_nt_xent_on_the_published_projections():
-    first, second = STORED["simclr_projection"]
-    total = value(losses.nt_xent(first, second, temperature=0.5))
+def test_nt_xent_behind_the_published_projector(monkeypatch):
+    """The stored projection is that of the first view; weights and embeddings follow the fixtures' rule."""
+    monkeypatch.syspath_prepend(PARITY)
+    import fixture_rules
+
+    first = 0.5 * fixture_rules.normals("losses/h512", (4, 512))
+    second = first + 0.3 * fixture_rules.normals("losses/h512b", (4, 512))
+    into, out = (
+        fixture_rules.fill(str(key), shape)
+        for key, shape in zip(STORED["simclr_projector_keys"], [(512, 512), (128, 512)], strict=True)
+    )
+    projections = [np.maximum(view.astype("float32") @ into.T, 0) @ out.T for view in (first, second)]
+    np.testing.assert_allclose(projections[0], STORED["simclr_projection"], **CLOSE)
+    total = value(losses.nt_xent(*projections, temperature=0.5))
     np.testing.assert_allclose(total, STORED["simclr_projection_loss_tau0.5"], **CLOSE)
 
 
