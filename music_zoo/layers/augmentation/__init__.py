@@ -1,7 +1,7 @@
 """Random changes of waveforms and log-mel images while training, as Keras layers on every backend."""
 
 from music_zoo.layers.augmentation.base import Augmentation
-from music_zoo.layers.augmentation.chains import CHAINS, Chain, multi_view, s3t
+from music_zoo.layers.augmentation.chains import CHAINS, Chain, clmr, multi_view, s3t
 from music_zoo.layers.augmentation.segments import RandomCrop, TwoSegments
 from music_zoo.layers.augmentation.spectrogram import (
     EqualizerTilt,
@@ -11,6 +11,15 @@ from music_zoo.layers.augmentation.spectrogram import (
     RandomResizedCrop,
     TimeMasking,
     TimeWarping,
+)
+from music_zoo.layers.augmentation.waveform import (
+    Delay,
+    HighLowPass,
+    PitchShift,
+    PolarityInversion,
+    Reverb,
+    WaveformGain,
+    WhiteNoise,
 )
 
 __all__ = [
@@ -26,9 +35,18 @@ __all__ = [
     "Gain",
     "EqualizerTilt",
     "LogMelMixup",
+    # waveforms
+    "PolarityInversion",
+    "WhiteNoise",
+    "WaveformGain",
+    "HighLowPass",
+    "Delay",
+    "PitchShift",
+    "Reverb",
     # named chains
     "CHAINS",
     "Chain",
+    "clmr",
     "multi_view",
     "s3t",
 ]

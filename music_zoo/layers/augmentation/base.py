@@ -76,6 +76,14 @@ class Augmentation(keras.layers.Layer):
         """Return the input's shape."""
         return tuple(input_shape)
 
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Save the state of the random generator, which Keras leaves out."""
+        store["seed_generator_state"] = self.seed_generator.state
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        """Restore the state of the random generator."""
+        self.seed_generator.state.assign(store["seed_generator_state"])
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments; subclasses add theirs."""
         return {"probability": self.probability, "seed": self.seed, "name": self.name}

@@ -14,6 +14,15 @@ from music_zoo.layers.augmentation.spectrogram import (
     RandomResizedCrop,
     TimeMasking,
 )
+from music_zoo.layers.augmentation.waveform import (
+    Delay,
+    HighLowPass,
+    PitchShift,
+    PolarityInversion,
+    Reverb,
+    WaveformGain,
+    WhiteNoise,
+)
 
 
 @keras.saving.register_keras_serializable(package="music_zoo")
@@ -32,10 +41,16 @@ class Chain(keras.layers.Layer):
         self.layers = list(layers)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return what the layers make of the inputs; Keras hands `training` on to them."""
+        """Return what the layers make of the inputs."""
         for layer in self.layers:
-            inputs = layer(inputs)
+            inputs = layer(inputs, training=training)
         return inputs
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Build the layers."""
+        for layer in self.layers:
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape after the last layer."""
@@ -85,11 +100,33 @@ def multi_view(seed: int | None = None) -> Chain:
     return Chain([], name="multi_view")
 
 
-# ---- chains of waveform augmentations: `clmr(sample_rate, seed)` goes here, and into CHAINS ----------
+def clmr(sample_rate: int, seed: int | None = None) -> Chain:
+    """Return the chain of CLMR (Spijkervet and Burgoyne 2021, arXiv:2103.09410) for waveforms.
+
+    Order and probabilities are those of its published configuration, the ranges those of the augmentations'
+    defaults. Cut segments first, with `RandomCrop` (in the paper, 59,049 samples at 22,050 Hz).
+
+    Args:
+        sample_rate: Of the waveforms, in Hz; at least 8000.
+        seed: Of all random generators.
+    """
+    seeds = _seeds(seed, 7)
+    return Chain(
+        [
+            PolarityInversion(probability=0.8, seed=seeds[0]),
+            WhiteNoise(probability=0.01, seed=seeds[1]),
+            WaveformGain(probability=0.3, seed=seeds[2]),
+            HighLowPass(sample_rate, probability=0.8, seed=seeds[3]),
+            Delay(sample_rate, probability=0.3, seed=seeds[4]),
+            PitchShift(sample_rate, probability=0.6, seed=seeds[5]),
+            Reverb(sample_rate, probability=0.6, seed=seeds[6]),
+        ],
+        name="clmr",
+    )
 
 
-#: Every chain by name: functions of the seed.
-CHAINS: dict[str, Callable[..., Chain]] = {"s3t": s3t, "multi_view": multi_view}
+#: Every chain by name: functions of the seed; `clmr` of the sample rate, too.
+CHAINS: dict[str, Callable[..., Chain]] = {"s3t": s3t, "multi_view": multi_view, "clmr": clmr}
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from music_zoo.layers.augmentation.base import Augmentation
@@ -21,7 +20,7 @@ class _Segments(Augmentation):
 
     def cut(self, inputs: Any, start: Any) -> Any:
         """Return `(batch, ..., length)` from `start`, `(batch,)`, on."""
-        return take_last(inputs, ops.expand_dims(start, 1) + np.arange(self.length, dtype="int32"))
+        return take_last(inputs, ops.expand_dims(start, 1) + ops.arange(self.length, dtype="int32"))
 
     def free(self, inputs: Any, needed: int) -> Any:
         """Return how many places there are, besides the first, for something `needed` long."""
