@@ -72,6 +72,11 @@ class LogMelDataset:
     tags: tuple[tuple[str, ...], ...] = field(repr=False)
 
     @property
+    def seconds(self) -> float:
+        """Length of the music that the features of a recording stand for, in seconds."""
+        return 30.0
+
+    @property
     def front_end(self) -> dict:
         """Config of the `music_zoo.layers.FrontEnd` that makes these features of a recording's first 30 s."""
         return FRONT_ENDS[self.name]

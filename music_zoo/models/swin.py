@@ -34,8 +34,8 @@ def _attention_mask(height, width, window: int, shift: int, numpy=np):
         numpy: `keras.ops` where `width` is known only when the graph runs.
 
     Returns:
-        `(windows, 1, window**2, window**2)`: 0 where they may, `MASKED` where one of them is padding, or where
-        they are neighbours only because rolling brought the image's two ends together.
+        `(windows, 1, window**2, window**2)`: 0 where they may, `MASKED` where one of them is padding, or
+        where they are neighbours only because rolling brought the image's two ends together.
     """
 
     def regions(length):
@@ -330,12 +330,13 @@ def _config(**backbone) -> dict:
 
 
 #: Classifiers without labels and name. Tiny, small and base are the networks of the paper with its drop path
-#: rates; front end and window of audio are ours. So is all of `s3t-swin`: of S3T's configuration, only the
-#: kind of network is public.
+#: rates; front end and window of audio are ours. So are compact and mini, which train on a CPU, and all of
+#: `s3t-swin`: of S3T's configuration, only the kind of network is public.
 CONFIGS = {
     "swin-tiny": _config(drop_path_rate=0.2),
     "swin-small": _config(depths=(2, 2, 18, 2), drop_path_rate=0.3),
     "swin-base": _config(embed_dim=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), drop_path_rate=0.5),
     "swin-compact": _config(embed_dim=48, depths=(2, 2, 2, 2), window=4),
+    "swin-mini": _config(patch_size=8, embed_dim=48, depths=(2, 2, 2), heads=(3, 6, 12), window=4),
     "s3t-swin": _config(embed_dim=48, depths=(2, 2, 6, 2), window=4, drop_path_rate=0.2),
 }

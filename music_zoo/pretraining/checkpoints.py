@@ -1,7 +1,6 @@
-"""Checkpoints of a training: all variables of model and optimizer and the history, in one file that is whole or absent.
+"""Checkpoints of a training: variables of model and optimizer and the history, in one file, whole or absent.
 
-Keras' own `BackupAndRestore` overwrites its only copy in place and does not see damage; months of music may
-hang on it.
+Keras' own `BackupAndRestore` overwrites its only copy in place, and does not see damage.
 """
 
 import csv
@@ -29,9 +28,9 @@ CHECKPOINT, PREVIOUS, HISTORY = "checkpoint.safetensors", "checkpoint.previous.s
 class Checkpoint(keras.callbacks.Callback):
     """Saves a training after every epoch, and takes it up where the last epoch ended.
 
-    Call `restore` before `fit`, and give `fit` the epoch that it returns as `initial_epoch`. Data that depend on seed,
-    epoch and number of a batch alone then make the resumed run equal to an uninterrupted one. The last two checkpoints
-    are kept. A loss that is not finite stops the training before it could be saved.
+    Call `restore` before `fit`, and give `fit` the epoch that it returns as `initial_epoch`. Data that depend
+    on seed, epoch and number of a batch alone then make the resumed run equal to an uninterrupted one. The
+    last two checkpoints are kept. A loss that is not finite stops the training before it could be saved.
 
     Args:
         folder: Where the files go: checkpoints and `log.csv`, the history of all epochs.
@@ -53,11 +52,11 @@ class Checkpoint(keras.callbacks.Callback):
         """Stop at a loss that is not finite."""
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            saved = self.folder / CHECKPOINT
-            kept = f"{saved} holds the state after epoch {len(self.history)}" if saved.exists() else "nothing was saved yet"
+            path, epochs = self.folder / CHECKPOINT, len(self.history)
+            kept = f"{path} holds the state after epoch {epochs}" if epochs else "nothing was saved yet"
             raise PretrainingError(
-                f"The loss became {loss} in batch {batch + 1} of epoch {len(self.history) + 1}: {kept}. Start "
-                "again with a lower learning rate, a longer warm-up, or clipped gradients."
+                f"The loss became {loss} in batch {batch + 1} of epoch {epochs + 1}; {kept}. Start again "
+                "with a lower learning rate, a longer warm-up, or clipped gradients."
             )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -113,7 +112,8 @@ class Checkpoint(keras.callbacks.Callback):
             return len(self.history)
         if damaged:
             raise PretrainingError(
-                f"No checkpoint can be read: {'; '.join(damaged)}. Restore one from a copy, or delete them to start anew."
+                f"No checkpoint can be read: {'; '.join(damaged)}. Restore one from a copy, or delete "
+                "them to start anew."
             )
         return 0
 
@@ -125,14 +125,15 @@ class Checkpoint(keras.callbacks.Callback):
         ]
         if other:
             raise PretrainingError(
-                f"{path} is of a run with other settings ({'; '.join(other)}). Use those, or another output folder."
+                f"{path} is of a run with other settings ({'; '.join(other)}). Use those, or another output "
+                "folder."
             )
         variables = _variables(model)
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
         if shapes != {name: t.shape for name, t in tensors.items()}:
             raise PretrainingError(
-                f"{path} holds {len(tensors)} variables that are not the {len(shapes)} of this model. Use the "
-                "version of music_zoo that wrote it, or another output folder."
+                f"{path} holds {len(tensors)} variables, which are not the {len(shapes)} of this model. Use "
+                "the version of music_zoo that wrote it, or another output folder."
             )
         for name, variable in variables.items():
             variable.assign(tensors[name])

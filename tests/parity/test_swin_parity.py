@@ -89,7 +89,8 @@ def test_makes_the_constants_of_the_original(fixture):
     window = round(arrays["const__relative_position_index"]["shape"][0] ** 0.5)
     ours = {
         "const__relative_position_index": _relative_positions(window),
-        "const__attn_mask": _attention_mask(height, width, window, window // 2),
+        # The original masks with -100.
+        "const__attn_mask": np.where(_attention_mask(height, width, window, window // 2), -100.0, 0.0),
     }
     with np.load(FOLDER / f"{fixture}.npz") as stored:
         for name, array in ours.items():
