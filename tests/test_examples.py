@@ -95,3 +95,17 @@ def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
     assert entry.license == json.loads(card.read_text())["license"]
     assert [(r.split, r.examples) for r in entry.results] == [("validation", 12), ("test", 12)]
     assert music_zoo.load(tmp_path / "presets" / "resnet-toy").labels == entry.labels
+
+
+def test_show_augmentations(tmp_path, monkeypatch, capsys):
+    show = script("show_augmentations")
+    monkeypatch.setattr(show, "SECONDS", 2.0)
+    picture = tmp_path / "augmentations.png"
+    show.main(["--output", str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    with pytest.raises(SystemExit):
+        show.main(["--start", "11", "--output", str(picture)])
+    assert (
+        "has 12.0 s; expected at least 6 s, and at least 2 s from --start 11.0 on" in capsys.readouterr().err
+    )
