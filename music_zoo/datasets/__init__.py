@@ -1,36 +1,82 @@
 """Readers of the public data sets' own layouts and splits, and of a plain folder of audio.
 
-Nothing here downloads: the folders are given, read, and never written to.
+Nothing here downloads: the folders are given, read, and never written to. Training on what they give, by
+`music_zoo.datasets.batches` and `music_zoo.datasets.streaming`, imports Keras and is therefore imported by
+those names; `music_zoo.datasets.features` keeps features in a folder.
 """
 
 from os import PathLike
 from pathlib import Path
 
+from music_zoo.datasets.audio_dataset import AudioDataset, AudioSplit
+from music_zoo.datasets.features import MemoryMappedFeatures, write_features
+from music_zoo.datasets.fma import SUBSETS as _FMA_SUBSETS
+from music_zoo.datasets.fma import Fma
 from music_zoo.datasets.folder import AudioFolder
+from music_zoo.datasets.gtzan import GtzanAudio
 from music_zoo.datasets.log_mel import LogMelDataset, dequantize, read_fma_small, read_gtzan
-from music_zoo.datasets.nsynth import NSynthTest
+from music_zoo.datasets.magnatagatune import MagnaTagATune
+from music_zoo.datasets.msd import Msd
+from music_zoo.datasets.mtg_jamendo import MtgJamendo
+from music_zoo.datasets.nsynth import NSynth, NSynthTest
 from music_zoo.errors import DatasetError
 
 __all__ = [
     "open_dataset",
+    # audio
+    "AudioDataset",
     "AudioFolder",
-    "LogMelDataset",
+    "AudioSplit",
+    "Fma",
+    "GtzanAudio",
+    "MagnaTagATune",
+    "Msd",
+    "MtgJamendo",
+    "NSynth",
     "NSynthTest",
+    # features
+    "LogMelDataset",
+    "MemoryMappedFeatures",
     "dequantize",
     "read_fma_small",
     "read_gtzan",
+    "write_features",
 ]
 
-#: The file by which a data set is known, and its reader.
-_READERS = {"tracks.csv": read_fma_small, "clips.csv": read_gtzan, "instrument-split.csv": NSynthTest}
+
+def _open_fma(root: Path) -> Fma:
+    there = (subset for subset in _FMA_SUBSETS if (root / f"fma_{subset}").is_dir())
+    return Fma(root, next(there, "small"))
 
 
-def open_dataset(path: str | PathLike, split: str | None = None) -> LogMelDataset | NSynthTest | AudioFolder:
+#: The file or folder by which a data set is known, and its reader.
+_READERS = {
+    "tracks.csv": read_fma_small,
+    "clips.csv": read_gtzan,
+    "instrument-split.csv": NSynthTest,
+    "fma_metadata": _open_fma,
+    "annotations_final.csv": MagnaTagATune,
+    "data/splits/split-0": MtgJamendo,
+    "train_filtered.txt": GtzanAudio,
+    "nsynth-train": NSynth,
+    "nsynth-valid": NSynth,
+    "nsynth-test": NSynth,
+    "splits/train_ids.npy": Msd,
+    "splits/filtered_list_train.cP": lambda root: Msd(root, "lee"),
+}
+
+
+def open_dataset(
+    path: str | PathLike, split: str | None = None
+) -> LogMelDataset | AudioDataset | NSynthTest | AudioFolder:
     """Recognise a data set by what lies in its folder, and read it.
 
     Args:
         path: A folder of FMA-small log-mels (`tracks.csv`), of GTZAN log-mels (`clips.csv`), of the NSynth
-            test set (`instrument-split.csv`), or of audio with one sub-folder per label.
+            test set (`instrument-split.csv`), of FMA (`fma_metadata`), MagnaTagATune
+            (`annotations_final.csv`), MTG-Jamendo (`data/splits`), GTZAN (`train_filtered.txt`), NSynth
+            (`nsynth-train`, ...) or lists of the Million Song Dataset (`splits`), each read with its reader's
+            defaults; or of audio with one sub-folder per label.
         split: For a folder of audio laid out as `split/label/file`: which split. The other data sets list
             their splits themselves, and give them by their method `split`.
 
@@ -42,12 +88,14 @@ def open_dataset(path: str | PathLike, split: str | None = None) -> LogMelDatase
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder. Expected the folder of a data set.")
     for index, reader in _READERS.items():
-        if (root / index).is_file():
+        if (root / index).exists():
             return reader(root)
     if any(entry.is_dir() for entry in root.iterdir()):
         return AudioFolder(root, split)
     raise DatasetError(
         f"{root} holds no known data set. Expected one of: tracks.csv and part-*.npz (FMA-small log-mels); "
         "clips.csv and logmel.npz (GTZAN log-mels); instrument-split.csv, examples.json and audio/ (NSynth "
-        "test set); one sub-folder of audio files per label."
+        "test set); fma_metadata/ and fma_small/ (FMA); annotations_final.csv (MagnaTagATune); data/splits/ "
+        "(MTG-Jamendo); train_filtered.txt and genres/ (GTZAN); nsynth-train/ (NSynth); splits/ and audio/ "
+        "(Million Song Dataset); one sub-folder of audio files per label."
     )

@@ -25,7 +25,7 @@ def require_files(root: Path, *names: str) -> None:
         )
 
 
-def read_table(path: Path, *columns: str) -> list[tuple[str, ...]]:
+def read_table(path: Path, *columns: str, delimiter: str = ",") -> list[tuple[str, ...]]:
     """Return the rows of a CSV file with a header, of each the named columns in that order.
 
     Raises:
@@ -33,7 +33,7 @@ def read_table(path: Path, *columns: str) -> list[tuple[str, ...]]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
+            table = csv.DictReader(file, delimiter=delimiter)
             missing = [column for column in columns if column not in (table.fieldnames or ())]
             rows = [] if missing else [tuple(row[column] for column in columns) for row in table]
     except (UnicodeDecodeError, csv.Error, OSError) as error:

@@ -1,28 +1,79 @@
-"""The NSynth test set (Engel et al. 2017, arXiv:1704.01279): single notes of instruments, of known family."""
+"""NSynth (Engel et al. 2017, arXiv:1704.01279): single notes of instruments, of known family."""
 
 import json
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from music_zoo.datasets.audio_dataset import AudioDataset, AudioSplit, folder_of
 from music_zoo.datasets.files import SPLITS, check_splits, read_table, require_files
 from music_zoo.errors import DatasetError
 
+FAMILIES = tuple("bass brass flute guitar keyboard mallet organ reed string synth_lead vocal".split())
+QUALITIES = tuple(
+    "bright dark distortion fast_decay long_release multiphonic nonlinear_env percussive reverb "
+    "tempo-synced".split()
+)
 
-class NSynthSplit(NamedTuple):
-    """One split of `NSynthTest`.
+_FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}
 
-    Attributes:
-        paths: The audio file of each note.
-        targets: Index into `labels` of each note's family, `(notes,)` int64.
-        ids: Name of each note.
+
+class NSynth(AudioDataset):
+    """The whole of NSynth with its official split: no instrument for training is in another split.
+
+    Expects the folders `nsynth-train`, `nsynth-valid` and `nsynth-test`, or some of them, each with
+    `examples.json` and `audio/<note>.wav`. The family synth_lead occurs in train only.
+
+    Args:
+        root: The folder that holds them.
+        target: `"family"`, one of 11 for each note, or `"qualities"`, any of 10 for each note.
+        allow_missing: Leave out the audio that is missing instead of raising.
+
+    Raises:
+        DatasetError: A file that is missing or damaged.
+        ValueError: Another target.
     """
 
-    paths: tuple[Path, ...]
-    targets: np.ndarray
-    ids: tuple[str, ...]
+    def __init__(self, root: str | PathLike, target: str = "family", *, allow_missing: bool = False):
+        if target not in ("family", "qualities"):
+            raise ValueError(f"expected the target 'family' or 'qualities', got {target!r}")
+        root = folder_of(root)
+        labels, field = (
+            (FAMILIES, "instrument_family_str") if target == "family" else (QUALITIES, "qualities_str")
+        )
+        splits = {}
+        for split, name in _FOLDERS.items():
+            folder = root / name
+            if not folder.is_dir():
+                continue
+            require_files(folder, "examples.json", "audio")
+            notes = _read_examples(folder / "examples.json", field)
+            try:
+                if target == "family":
+                    targets = np.array([labels.index(family) for family in notes.values()], np.int64)
+                else:
+                    targets = np.zeros((len(notes), len(labels)), np.int64)
+                    for row, names in enumerate(notes.values()):
+                        targets[row, [labels.index(quality) for quality in names]] = 1
+            except (ValueError, TypeError) as error:
+                raise DatasetError(f"{folder / 'examples.json'}: a value of {field}: {error}") from error
+            paths = tuple(folder / "audio" / f"{note}.wav" for note in notes)
+            splits[split] = AudioSplit(paths, targets, tuple(notes))
+        if not splits:
+            raise DatasetError(
+                f"{root}: expected at least one of the folders {', '.join(_FOLDERS.values())}."
+            )
+        archives = [f"{_FOLDERS[split]}.jsonwav.tar.gz" for split in splits]
+        super().__init__(
+            f"nsynth-{target}",
+            root,
+            labels,
+            "single_label" if target == "family" else "multi_label",
+            splits,
+            archive=" and ".join(archives),
+            allow_missing=allow_missing,
+        )
 
 
 class NSynthTest:
@@ -56,7 +107,7 @@ class NSynthTest:
         self.labels = tuple(sorted({family for family, _ in self._instruments.values()}))
         self._notes = self._read_notes()
 
-    def split(self, name: str) -> NSynthSplit:
+    def split(self, name: str) -> AudioSplit:
         """Return the notes of `"train"`, `"validation"` or `"test"`, sorted by name.
 
         Raises:
@@ -67,7 +118,7 @@ class NSynthTest:
         notes = [note for note, instrument in self._notes.items() if self._instruments[instrument][1] == name]
         families = [self._instruments[self._notes[note]][0] for note in notes]
         targets = np.array([self.labels.index(family) for family in families], dtype=np.int64)
-        return NSynthSplit(tuple(self._audio(note) for note in notes), targets, tuple(notes))
+        return AudioSplit(tuple(self._audio(note) for note in notes), targets, tuple(notes))
 
     def _audio(self, note: str) -> Path:
         return self.root / "audio" / f"{note}.opus"
@@ -75,13 +126,7 @@ class NSynthTest:
     def _read_notes(self) -> dict[str, str]:
         """Return the instrument of each note, sorted by note."""
         path = self.root / "examples.json"
-        try:
-            examples = json.loads(path.read_text(encoding="utf-8"))
-            notes = {note: examples[note]["instrument_str"] for note in sorted(examples)}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{path}: expected an object with `instrument_str` for each note: {error!r}"
-            ) from error
+        notes = _read_examples(path, "instrument_str")
         unknown = sorted(set(notes.values()) - set(self._instruments))
         if unknown:
             raise DatasetError(
@@ -95,3 +140,12 @@ class NSynthTest:
                 f"{', '.join(f'{note}.opus' for note in missing[:3])}."
             )
         return notes
+
+
+def _read_examples(path: Path, field: str) -> dict:
+    """Return a field of each note, sorted by note."""
+    try:
+        examples = json.loads(path.read_text(encoding="utf-8"))
+        return {note: examples[note][field] for note in sorted(examples)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: expected an object with `{field}` for each note: {error!r}") from error
