@@ -282,13 +282,14 @@ class Delay(Augmentation):
 class PitchShift(Augmentation):
     """Raises or lowers the pitch by a whole number of cents, at the same tempo.
 
-    Waveform similarity overlap-add (WSOLA): every 70 ms the waveform is read anew, faster or slower than it
+    Waveform similarity overlap-add (WSOLA): every 50 ms the waveform is read anew, faster or slower than it
     was recorded, from about the place where the reading should be by then. The exact place is the one, of
     those within 7 ms, where the waveform best continues what was read last; the two readings cross-fade for
-    12 ms. The `pitch` of sox, which CLMR uses, works alike and with these times (82 ms a piece, 14.68 ms to
-    search, 12 ms of overlap, as in its manual), but the implementation is our own and its output is not
-    that of sox. What a shift upwards would lift above half the sample rate is filtered off. Tones below
-    about 70 Hz, whose period does not fit into the search, waver.
+    12 ms. So up to 25 ms are heard twice (a shift upwards) or left out (downwards) at each step. The
+    `pitch` of sox, which CLMR uses, works alike, with the same search (14.68 ms in all) and cross-fade on
+    pieces of 82 ms; the implementation is our own, its output not that of sox. What a shift upwards would
+    lift above half the sample rate is filtered off; the interpolation takes up to 2 dB off the highest
+    frequencies. Tones below about 70 Hz, whose period does not fit into the search, waver.
 
     Args:
         sample_rate: Of the waveforms, in Hz.
@@ -318,7 +319,7 @@ class PitchShift(Augmentation):
         self.sample_rate = sample_rate
         self.cents = int(cents)
         self._step, self._search, self._overlap = (
-            round(milliseconds * sample_rate / 1000) for milliseconds in (70, 14.68, 12)
+            round(milliseconds * sample_rate / 1000) for milliseconds in (50, 14.68, 12)
         )
 
     def draw(self, inputs: Any) -> dict[str, Any]:
