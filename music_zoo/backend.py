@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,6 +53,31 @@ def require_backend() -> None:
             f"KERAS_BACKEND is {name!r}, which is not installed. Install it "
             f'(pip install "music-zoo[{name}]") or unset the variable to use an installed one.'
         )
+
+
+def import_keras() -> None:
+    """Import Keras without the notices of its backend, for a command line.
+
+    Raises:
+        BackendMissingError: As `require_backend`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _muffled():
+        require_backend()
+        import keras  # noqa: F401
+
+
+@contextmanager
+def _muffled() -> Iterator[None]:
+    """Drop what C++ writes to standard error: TensorFlow always says on import that oneDNN is on."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _configured_backend() -> str | None:

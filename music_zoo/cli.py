@@ -3,15 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from music_zoo import __version__, zoo
-from music_zoo.backend import require_backend
+from music_zoo import __version__, training_cli, zoo
+from music_zoo.backend import import_keras
 from music_zoo.errors import MusicZooError
 
 if TYPE_CHECKING:
@@ -266,6 +265,9 @@ def explain(
     print(json.dumps(explanation.to_dict(tag)) if as_json else explanation.to_text(tag))
 
 
+training_cli.add_to(app)
+
+
 def _audio_files(paths: list[Path]) -> list[Path]:
     """Return the audio files, each once."""
     from music_zoo.audio.find import find_audio
@@ -275,28 +277,13 @@ def _audio_files(paths: list[Path]) -> list[Path]:
 
 
 def _load(model: str, hop: float | None = None) -> "Classifier":
-    with _muffled():
-        require_backend()
-        import keras  # noqa: F401
+    import_keras()
     classifier = zoo.load(model)
     if hop is not None and not 0 < hop <= classifier.window:
         raise typer.BadParameter(
             f"--hop must be above 0 and at most the window of {classifier.window:g} s, got {hop:g}."
         )
     return classifier
-
-
-@contextmanager
-def _muffled() -> Iterator[None]:
-    """Drop what C++ writes to standard error: TensorFlow always says on import that oneDNN is on."""
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _pictures(taggram: Path | None, files: list[Path]) -> dict[Path, Path]:

@@ -1,14 +1,14 @@
 """One run of pretraining, from settings and data to a preset: what `music-zoo pretrain` does."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from music_zoo.classifier import Classifier
 from music_zoo.datasets import LogMelDataset, dequantize
@@ -70,6 +70,24 @@ class Settings(BaseModel):
     seed: int = 0
 
 
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """Return settings, checked.
+
+    Raises:
+        PretrainingError: Settings that there are not, or of values that cannot be; the message names each.
+    """
+    known = Settings.model_fields
+    if unknown := [str(name) for name in values if name not in known]:
+        raise PretrainingError(
+            f"There is no setting {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}."
+        )
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise PretrainingError(f"Settings of the pretraining: {'; '.join(wrong)}.") from error
+
+
 def pretrain(
     settings: Settings,
     dataset: LogMelDataset,
@@ -116,6 +134,9 @@ def pretrain(
             callbacks=[*watch, checkpoint, Lines(say), *callbacks],
             verbose=0,
         )
+    elif (output / "preset").is_dir():
+        say(f"{output} holds this run already, finished; nothing is left to do")
+        return classifier
     classifier.save_preset(output / "preset")
     say(f"wrote {output / 'preset'}")
     return classifier
@@ -142,7 +163,7 @@ def new_classifier(
             "front_end": FrontEnd.from_config(dataset.front_end).get_config(),
             "backbone": backbone,
             "window": dataset.seconds,
-            "task": "single_label",
+            "task": "multi_label",  # of which one label is enough
             "labels": [UNTRAINED],
             "name": name,
         }
@@ -163,7 +184,8 @@ def new_trainer(
     if not 1 <= length <= 2 * length + distance <= frames:
         raise DatasetError(
             f"Two segments of {settings.segment:g} s, {settings.distance:g} s apart, do not fit into "
-            f"recordings of {dataset.seconds:g} s: shorten `segment`, or lower `distance` (below 0, they overlap)."
+            f"recordings of {dataset.seconds:g} s: shorten `segment`, or lower `distance` (below 0, they "
+            "overlap)."
         )
     seeds = [int(state >> 1) for state in np.random.SeedSequence(settings.seed).generate_state(3)]
     views = TwoViews(
