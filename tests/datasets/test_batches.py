@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,3 +156,12 @@ def test_another_order_of_the_batches_is_told():
     batches[0]
     with pytest.warns(UserWarning, match="shuffle=False"):
         batches[5]
+
+
+def test_fit_that_shuffles_is_told_to_leave_it():
+    batches = ImageBatches(numbered(), 1, 0, np.zeros(10))
+    model = linear_model(6)
+    model.compile("sgd", "mse")
+    random.seed(0)
+    with pytest.warns(UserWarning, match="give fit shuffle=False"):
+        model.fit(batches, verbose=0)

@@ -6,7 +6,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from music_zoo.audio import load
+from music_zoo.audio import load, probe
 from music_zoo.datasets.segments import read_segment, try_segment
 from music_zoo.errors import AudioError
 
@@ -87,3 +87,16 @@ def test_what_is_wrong_is_told(tmp_path, write_wav):
     assert "cut.wav is truncated" in try_segment(path, 1000, 8000, 0.45)
     bad = write_wav("nan.wav", np.full(8000, np.nan, np.float32))
     assert "expected finite samples" in try_segment(bad, 1000, 8000, 0.5)
+
+
+def test_seeking_in_real_mp3(shared_data):
+    paths = sorted((shared_data / "audio" / "fma-songs").glob("*.mp3"))
+    stated = [path for path in paths if probe(path).frames]
+    for path in stated[:3]:
+        own = probe(path)
+        step = 16_000 // math.gcd(own.sample_rate, 16_000)
+        whole, _ = load(path, 16_000)
+        start = int(0.6 * ((own.frames * 16_000 // own.sample_rate - 16_000) // step + 1)) * step
+        segment = read_segment(path, 16_000, 16_000, 0.6)
+        np.testing.assert_allclose(segment, whole[start : start + 16_000], atol=1e-4)
+    assert stated
