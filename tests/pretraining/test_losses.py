@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -19,6 +20,14 @@ Z1, Z2, Z3, P1, P2 = (STORED[name] for name in ("z1", "z2", "z3", "p1", "p2"))
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
+@cache
+def compiled(function, arguments: int):
+    """On JAX: the function's value and gradients, compiled once for the tests that share it."""
+    import jax
+
+    return jax.jit(jax.value_and_grad(function, argnums=tuple(range(arguments))))
+
+
 def value_and_gradients(function, *arrays):
     """A scalar function's value, and its gradient by each array, as numpy."""
     arrays = [np.asarray(array, "float32") for array in arrays]
@@ -32,9 +41,7 @@ def value_and_gradients(function, *arrays):
             value = function(*inputs)
         gradients = tape.gradient(value, inputs)
     elif backend == "jax":
-        import jax
-
-        value, gradients = jax.jit(jax.value_and_grad(function, argnums=tuple(range(len(arrays)))))(*arrays)
+        value, gradients = compiled(function, len(arrays))(*arrays)
     else:
         import torch
 

@@ -18,7 +18,9 @@ def network(width: int = 8, *, seed: int = 0, classes: int = CLASSES, decay: flo
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((BANDS, FRAMES))
     regularizer = keras.regularizers.L2(decay) if decay else None
-    x = keras.layers.Dense(width, kernel_regularizer=regularizer)(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dense(width, use_bias=False, kernel_regularizer=regularizer)(
+        keras.layers.Flatten()(inputs)
+    )
     norm = keras.layers.BatchNormalization(momentum=0.5)
     x = keras.layers.ReLU()(norm(x))
     model = keras.Model(inputs, keras.layers.Dense(classes)(x))
@@ -118,6 +120,8 @@ def test_the_teacher_stays_as_it_is(own_teacher):
 def test_the_teacher_is_asked_about_clean_inputs_and_the_student_sees_others(monkeypatch):
     student, teacher = network(seed=1), network(12, seed=2)
     model = NoisyStudent(student, teacher, Shift())
+    x, y = batch()
+    model(x)  # which builds it
     seen = {}
     for name, part in {"student": model.student, "teacher": model.teacher}.items():
         call = part.call
@@ -127,7 +131,6 @@ def test_the_teacher_is_asked_about_clean_inputs_and_the_student_sees_others(mon
             return call(inputs, training=training)
 
         monkeypatch.setattr(part, "call", watched)
-    x, y = batch()
     predicted = model(x, training=True)
     model.compute_loss(x, y, predicted)
     (student_saw, student_training), (teacher_saw, teacher_training) = seen["student"], seen["teacher"]
