@@ -144,7 +144,8 @@ class LearnedPositions(layers.Layer):
     """Adds a learned table to `(batch, ..., n, width)`: its first `n` entries.
 
     Args:
-        length: Entries in the table, the most that inputs may have along the last axis but one.
+        length: Entries in the table, the most that inputs may have along the last axis but one. None: one for
+            all of them, so that only rows differ.
         rows: Size of the axis before, if every entry along that has a table of its own.
         initializer: Of the table.
         name: Name of the layer.
@@ -156,7 +157,7 @@ class LearnedPositions(layers.Layer):
 
     def __init__(
         self,
-        length: int,
+        length: int | None,
         rows: int | None = None,
         initializer: str = "random_normal",
         name: str = "positions",
@@ -168,10 +169,10 @@ class LearnedPositions(layers.Layer):
         self.initializer = initializer
 
     def build(self, input_shape) -> None:
-        """Make the table, `(length, width)` or `(rows, length, width)`."""
+        """Make the table, `(length, width)` or `(rows, length, width)`, with 1 for a length of None."""
         rows = () if self.rows is None else (self.rows,)
         self.table = self.add_weight(
-            shape=(*rows, self.length, input_shape[-1]), initializer=self.initializer, name="table"
+            shape=(*rows, self.length or 1, input_shape[-1]), initializer=self.initializer, name="table"
         )
 
     def call(self, inputs):
@@ -181,7 +182,8 @@ class LearnedPositions(layers.Layer):
 
     def compute_output_shape(self, input_shape) -> tuple:
         """Return the input's shape."""
-        if (steps := input_shape[-2]) is not None and steps > self.length:
+        steps = input_shape[-2]
+        if self.length is not None and steps is not None and steps > self.length:
             raise ValueError(
                 f"The network has learned positions for at most {self.length} steps of time, got {steps}; "
                 "take a shorter window."

@@ -190,6 +190,7 @@ def swin_features(
     mlp_ratio: int,
     drop_path_rate: float,
     position_columns: int | None,
+    frequency_positions: bool = False,
 ):
     """Apply the network to an image `(batch, height, width, channels)`, whose width may be unknown.
 
@@ -201,6 +202,8 @@ def swin_features(
     x = layer_norm(x, "patch_norm")
     if position_columns is not None:
         x = LearnedPositions(position_columns, rows=x.shape[1])(x)
+    elif frequency_positions:
+        x = LearnedPositions(None, rows=x.shape[1])(x)
     rates = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
     for stage, (depth, head_count) in enumerate(zip(depths, heads, strict=True)):
         if stage > 0:
@@ -243,6 +246,9 @@ class Swin(Backbone):
             first.
         position_frames: Frames that have a learned absolute position, the most that an input may then have.
             None, as in all of the paper's models, for relative positions only.
+        frequency_positions: Give each row of patches a learned position, the same at all times: a thing is
+            the same wherever it is in a photograph, a note in a spectrogram is not. `position_frames` does
+            so, too.
         name: Name of the model.
 
     Input `(batch, n_mels, frames)`; output as of `swin_features`.
@@ -263,6 +269,7 @@ class Swin(Backbone):
         mlp_ratio: int = 4,
         drop_path_rate: float = 0.1,
         position_frames: int | None = None,
+        frequency_positions: bool = False,
         name: str = "swin",
     ):
         if len(depths) != len(heads):
@@ -287,6 +294,7 @@ class Swin(Backbone):
             mlp_ratio=mlp_ratio,
             drop_path_rate=drop_path_rate,
             position_columns=position_frames and -(-position_frames // patch_size),
+            frequency_positions=frequency_positions,
         )
         super().__init__(inputs=features, outputs=x, name=name)
         self.n_mels = n_mels
@@ -298,6 +306,7 @@ class Swin(Backbone):
         self.mlp_ratio = mlp_ratio
         self.drop_path_rate = drop_path_rate
         self.position_frames = position_frames
+        self.frequency_positions = frequency_positions
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
@@ -311,6 +320,7 @@ class Swin(Backbone):
             "mlp_ratio": self.mlp_ratio,
             "drop_path_rate": self.drop_path_rate,
             "position_frames": self.position_frames,
+            "frequency_positions": self.frequency_positions,
             "name": self.name,
         }
 
@@ -337,6 +347,10 @@ CONFIGS = {
     "swin-small": _config(depths=(2, 2, 18, 2), drop_path_rate=0.3),
     "swin-base": _config(embed_dim=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), drop_path_rate=0.5),
     "swin-compact": _config(embed_dim=48, depths=(2, 2, 2, 2), window=4),
-    "swin-mini": _config(patch_size=8, embed_dim=48, depths=(2, 2, 2), heads=(3, 6, 12), window=4),
-    "s3t-swin": _config(embed_dim=48, depths=(2, 2, 6, 2), window=4, drop_path_rate=0.2),
+    "swin-mini": _config(
+        patch_size=8, embed_dim=48, depths=(2, 2, 2), heads=(3, 6, 12), window=4, frequency_positions=True
+    ),
+    "s3t-swin": _config(
+        embed_dim=48, depths=(2, 2, 6, 2), window=4, drop_path_rate=0.2, frequency_positions=True
+    ),
 }

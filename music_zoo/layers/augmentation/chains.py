@@ -82,7 +82,7 @@ def s3t(seed: int | None = None) -> Chain:
     return Chain(
         [
             LogMelMixup(max_share=0.4, seed=seeds[0]),
-            RandomResizedCrop(scale_time=(0.6, 1.0), scale_frequency=(0.6, 1.0), seed=seeds[1]),
+            RandomResizedCrop(scale_time=(0.6, 1.0), scale_frequency=(0.85, 1.0), seed=seeds[1]),
             EqualizerTilt(std=0.04, points=6, seed=seeds[2]),
             Gain(std=0.08, seed=seeds[3]),
             FrequencyMasking(max_width=16, count=2, seed=seeds[4]),
