@@ -8,8 +8,10 @@ those names; `music_zoo.datasets.features` keeps features in a folder.
 from os import PathLike
 from pathlib import Path
 
+from music_zoo.audio.find import find_audio
 from music_zoo.datasets.audio_dataset import AudioDataset, AudioSplit
 from music_zoo.datasets.features import MemoryMappedFeatures, write_features
+from music_zoo.datasets.files import SPLITS
 from music_zoo.datasets.fma import SUBSETS as _FMA_SUBSETS
 from music_zoo.datasets.fma import Fma
 from music_zoo.datasets.folder import AudioFolder
@@ -23,6 +25,7 @@ from music_zoo.errors import DatasetError
 
 __all__ = [
     "open_dataset",
+    "open_splits",
     # audio
     "AudioDataset",
     "AudioFolder",
@@ -99,3 +102,35 @@ def open_dataset(
         "(MTG-Jamendo); train_filtered.txt and genres/ (GTZAN); nsynth-train/ (NSynth); splits/ and audio/ "
         "(Million Song Dataset); one sub-folder of audio files per label."
     )
+
+
+def open_splits(path: str | PathLike) -> LogMelDataset | AudioDataset:
+    """Read a data set by its splits, or a folder of any audio as one split without labels.
+
+    Args:
+        path: The folder of a known data set, see `open_dataset`; one laid out as `split/label/file`, with the
+            splits train, validation and test or some of these; or any other folder, all of whose audio files
+            make the split `"train"`.
+
+    Raises:
+        DatasetError: What `open_dataset` raises for known data sets.
+        AudioError: A folder without audio.
+    """
+    root = Path(path)
+    if not root.is_dir() or any((root / index).exists() for index in _READERS):
+        dataset = open_dataset(root)
+        if not isinstance(dataset, NSynthTest):
+            return dataset
+        splits = {name: dataset.split(name) for name in SPLITS}
+        return AudioDataset("nsynth-test", root, dataset.labels, "single_label", splits, archive="the notes")
+    if not (root / "train").is_dir():
+        files = tuple(find_audio(root))
+        split = AudioSplit(files, None, tuple(str(file.relative_to(root)) for file in files))
+        return AudioDataset(root.name, root, (), "single_label", {"train": split}, archive="the files")
+    folders = {name: AudioFolder(root, name) for name in SPLITS if (root / name).is_dir()}
+    splits = {
+        name: AudioSplit(folder.paths, folder.targets, tuple(str(p.relative_to(root)) for p in folder.paths))
+        for name, folder in folders.items()
+    }
+    labels = folders["train"].labels
+    return AudioDataset(root.name, root, labels, "single_label", splits, archive="the files")

@@ -4,6 +4,7 @@ So a run that is taken up with the epoch it had reached sees what an uninterrupt
 """
 
 import warnings
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -139,3 +140,45 @@ class ImageBatches(Batches):
         images = np.stack(crops)
         images = dequantize(images) if images.dtype == np.uint8 else images.astype(np.float32, copy=False)
         return images if self.targets is None else (images, self.targets[rows])
+
+
+class WaveformBatches(Batches):
+    """Random segments of recordings that are held in memory.
+
+    Args:
+        recordings: Each `(samples,)`, floats of any width; one shorter than a segment is repeated.
+        batch_size: Segments in a batch.
+        samples: Length of a segment.
+        seed: Of the order and of the segments.
+        start_epoch: The first epoch.
+
+    Raises:
+        ValueError: Too few recordings, an empty one, or a segment without a sample.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[np.ndarray],
+        batch_size: int,
+        samples: int,
+        seed: int = 0,
+        *,
+        start_epoch: int = 0,
+    ):
+        super().__init__(len(recordings), batch_size, seed, start_epoch=start_epoch)
+        if samples < 1 or not all(len(recording) for recording in recordings):
+            raise ValueError(
+                f"expected recordings and segments of at least one sample; got segments of {samples} samples "
+                f"and a shortest recording of {min(map(len, recordings))}"
+            )
+        self.recordings, self.samples = recordings, samples
+
+    def batch(self, epoch: int, index: int):
+        """Return `(batch_size, samples)` float32."""
+        rows = self.rows(epoch, index)
+        segments = np.empty((len(rows), self.samples), np.float32)
+        for slot, (row, place) in enumerate(zip(rows, self.rng(epoch, index).random(len(rows)), strict=True)):
+            recording = self.recordings[row]
+            start = int(place * max(len(recording) - self.samples + 1, 1))
+            segments[slot] = np.resize(recording[start : start + self.samples], self.samples)
+        return segments

@@ -72,11 +72,11 @@ def evaluate(
         DatasetError: Labels or features that are not the classifier's, or no file that can be used.
     """
     split = dataset.split if isinstance(dataset, AudioFolder) else split or "test"
-    targets = _targets(classifier, dataset, split)
+    targets = targets_of(classifier, dataset, split)
     skipped: tuple[str, ...] = ()
     if isinstance(dataset, LogMelDataset):
         name = dataset.name
-        _check_features(classifier, dataset)
+        check_features(classifier, dataset)
         features = dequantize(dataset.split(split).features)
         logits = classifier.view("features", "logits").predict(features, batch_size=64, verbose=0)
         per_recording = list(logits[:, None])
@@ -123,8 +123,12 @@ def _probabilities(logits: np.ndarray, task: str) -> np.ndarray:
     return softmax(logits, axis=-1) if TASKS[task] == "softmax" else expit(logits)
 
 
-def _targets(classifier: Classifier, dataset, split: str | None) -> np.ndarray:
-    """The data set's targets in terms of the classifier's labels."""
+def targets_of(classifier: Classifier, dataset, split: str | None) -> np.ndarray:
+    """Return a split's targets in terms of the classifier's labels.
+
+    Raises:
+        DatasetError: The labels are not the classifier's.
+    """
     if classifier.task == "multi_label":
         if not isinstance(dataset, LogMelDataset):
             raise DatasetError(
@@ -142,7 +146,12 @@ def _targets(classifier: Classifier, dataset, split: str | None) -> np.ndarray:
     return position[targets]
 
 
-def _check_features(classifier: Classifier, dataset: LogMelDataset) -> None:
+def check_features(classifier: Classifier, dataset: LogMelDataset) -> None:
+    """Raise unless stored features are those that the classifier's front end makes.
+
+    Raises:
+        DatasetError: They are not.
+    """
     if _steps(classifier.front_end) != _steps(FrontEnd.from_config(dataset.front_end)):
         raise DatasetError(
             f"{classifier.name} listens through another front end than the one that made the features of "

@@ -46,7 +46,7 @@ class Probe:
     num_features: int
     num_classes: int
     chosen: dict[str, float]
-    _predict: Callable[[np.ndarray], np.ndarray]
+    _predict: partial
 
     def predict_proba(self, features: ArrayLike) -> np.ndarray:
         """Return probabilities `(files, num_classes)`, float64; 0 for classes that training did not show.
@@ -61,6 +61,31 @@ class Probe:
             )
         return self._predict(features)
 
+    def dense(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return a linear probe as one dense layer on features as they are, with standardisation folded in.
+
+        Returns:
+            Kernel `(num_features, num_classes)` and bias `(num_classes,)`, float64. The softmax or sigmoid of
+            `features @ kernel + bias` is `predict_proba`: they are scikit-learn's decision function or, where
+            two classes share one, minus and plus half of it.
+
+        Raises:
+            ValueError: Another kind of probe, or classes that training did not show.
+        """
+        if self.kind != "linear":
+            raise ValueError(f"Only a linear probe is a dense layer, this is one of kind {self.kind!r}.")
+        scaler, task, columns, _, estimator = self._predict.args
+        if len(columns) < self.num_classes:
+            unseen = sorted(set(range(self.num_classes)) - set(columns.tolist()))
+            raise ValueError(f"The training split tells nothing about the classes {unseen}.")
+        parts = estimator.estimators_ if task == "multi_label" else [estimator]
+        kernel = np.concatenate([part.coef_ for part in parts]).T
+        bias = np.concatenate([part.intercept_ for part in parts])
+        if task == "single_label" and len(columns) == 2:
+            kernel, bias = kernel * [-0.5, 0.5], bias * [-0.5, 0.5]
+        kernel = kernel / scaler.scale_[:, np.newaxis]
+        return kernel, bias - scaler.mean_ @ kernel
+
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult:
@@ -68,6 +93,7 @@ class ProbeResult:
 
     Attributes:
         kind: Of the probe.
+        probe: The probe itself.
         metrics: By name, see `probe_metrics`.
         intervals: 95 % bootstrap interval of each metric, over resampled sets of test files. Those of
             `pr_auc` lie high where a class has few files, as a file drawn twice is ranked beside itself.
@@ -75,6 +101,7 @@ class ProbeResult:
     """
 
     kind: Kind
+    probe: Probe
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     probabilities: np.ndarray
@@ -163,7 +190,7 @@ def probe(
         )
         for name in metrics
     }
-    return ProbeResult(kind, metrics, intervals, probabilities)
+    return ProbeResult(kind, fitted, metrics, intervals, probabilities)
 
 
 def probe_metrics(

@@ -66,6 +66,22 @@ class Checkpoint(keras.callbacks.Callback):
 
     # ---- files --------------------------------------------------------------------------------------------
 
+    def epochs(self) -> int:
+        """Return how many epochs the last checkpoint has seen; 0 if none can be read.
+
+        Raises:
+            PretrainingError: It is of other settings.
+        """
+        for path in (self.folder / CHECKPOINT, self.folder / PREVIOUS):
+            try:
+                with safe_open(path, framework="numpy") as file:
+                    about = json.loads(file.metadata()["music_zoo"])
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+                continue
+            self._check(path, about)
+            return len(about["history"])
+        return 0
+
     def save(self) -> None:
         """Write the checkpoint, keep the one before, and rewrite the history.
 
@@ -75,7 +91,8 @@ class Checkpoint(keras.callbacks.Callback):
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
         tensors = {name: np.array(ops.convert_to_numpy(v)) for name, v in _variables(self.model).items()}
-        about = {"settings": self.settings, "history": self.history, "digest": _digest(tensors)}
+        about = {"settings": self.settings, "history": self.history}
+        about["digest"] = _digest(tensors, about)
         path = self.folder / CHECKPOINT
         with replacing(path) as temporary:
             _save(tensors, temporary, {"music_zoo": json.dumps(about)})
@@ -117,7 +134,7 @@ class Checkpoint(keras.callbacks.Callback):
             )
         return 0
 
-    def _set(self, model: keras.Model, path: Path, tensors: dict[str, np.ndarray], about: dict) -> None:
+    def _check(self, path: Path, about: dict) -> None:
         other = [
             f"{name}: {about['settings'].get(name)!r}, now {self.settings.get(name)!r}"
             for name in sorted(about["settings"].keys() | self.settings.keys())
@@ -128,12 +145,18 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{path} is of a run with other settings ({'; '.join(other)}). Use those, or another output "
                 "folder."
             )
+
+    def _set(self, model: keras.Model, path: Path, tensors: dict[str, np.ndarray], about: dict) -> None:
+        self._check(path, about)
         variables = _variables(model)
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
-        if shapes != {name: t.shape for name, t in tensors.items()}:
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        if shapes != found:
+            differing = min(name for name, _ in shapes.items() ^ found.items())
             raise PretrainingError(
-                f"{path} holds {len(tensors)} variables, which are not the {len(shapes)} of this model. Use "
-                "the version of music_zoo that wrote it, or another output folder."
+                f"{path} is of another model: {differing!r} is {found.get(differing, 'absent')} there and "
+                f"{shapes.get(differing, 'absent')} here. Use the version of music_zoo that wrote it, or "
+                "another output folder."
             )
         for name, variable in variables.items():
             variable.assign(tensors[name])
@@ -141,18 +164,18 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Return everything that training changes, by place and name (names alone may repeat)."""
-    metrics = {id(v) for v in model.metrics_variables}
-    kept = [v for v in model.variables if id(v) not in metrics]
-    named = {f"model {number} {v.path}": v for number, v in enumerate(kept)}
-    return named | {f"optimizer {number} {v.path}": v for number, v in enumerate(model.optimizer.variables)}
+    """Return everything that training changes, by place: paths hold numbers that count a session's layers."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    named = {f"model {number} {v.name}": v for number, v in enumerate(model.variables)}
+    return named | {f"optimizer {number}": v for number, v in enumerate(model.optimizer.variables)}
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name]).view(np.uint8).data if tensors[name].size else b"")
+def _digest(tensors: Mapping[str, np.ndarray], about: Mapping) -> str:
+    digest = hashlib.sha256(json.dumps([about["settings"], about["history"]]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.tobytes())
     return digest.hexdigest()
 
 
@@ -172,6 +195,6 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     with safe_open(path, framework="numpy") as file:
         about = json.loads(file.metadata()["music_zoo"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if _digest(tensors) != about["digest"]:
+    if _digest(tensors, about) != about["digest"]:
         raise ValueError("its content is not what was written")
     return tensors, about

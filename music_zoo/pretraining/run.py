@@ -1,8 +1,10 @@
 """One run of pretraining, from settings and data to a preset: what `music-zoo pretrain` does."""
 
 import time
-from collections.abc import Callable, Mapping
-from math import ceil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,23 +12,37 @@ import keras
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from music_zoo.audio import load as load_audio
+from music_zoo.audio import probe
+from music_zoo.calibration.checks import Task
 from music_zoo.classifier import Classifier
-from music_zoo.datasets import LogMelDataset, dequantize
-from music_zoo.datasets.batches import ImageBatches
-from music_zoo.errors import DatasetError, PretrainingError
-from music_zoo.evaluation import fit_probe
-from music_zoo.layers.augmentation import CHAINS, TwoSegments
+from music_zoo.datasets import AudioDataset, LogMelDataset
+from music_zoo.datasets.batches import Batches, ImageBatches, WaveformBatches
+from music_zoo.datasets.streaming import AudioBatches
+from music_zoo.errors import AudioError, DatasetError, PretrainingError
+from music_zoo.evaluation import fit_probe, probe_metrics
+from music_zoo.evaluation.embedded import embed_split, task_of
+from music_zoo.layers.augmentation import CHAINS, TwoSegments, clmr
 from music_zoo.layers.front_end import FrontEnd
 from music_zoo.models import named_configs
 from music_zoo.pretraining import METHODS, Pretrainer, TwoViews
 from music_zoo.pretraining.checkpoints import Checkpoint
 from music_zoo.pretraining.schedules import warmup_cosine
+from music_zoo.zoo import load
 
 #: The one label of a preset whose head is untrained. Load it with labels of your own.
 UNTRAINED = "untrained"
 
 #: Weights that decay would only hurt.
 NO_DECAY = ["bias", "gamma", "beta", "bias_table", "table"]
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+#: Audio that takes no more bytes than this, as 16-bit floats, is decoded once and kept.
+MEMORY = 1_000_000_000
+
+#: More files than this are not even asked for their length.
+MANY_FILES = 20_000
 
 #: Tracks of the training split that the periodic kNN accuracy looks at, at most.
 KNN_TRACKS = 2000
@@ -40,9 +56,14 @@ class Settings(BaseModel):
         encoder: Name of a configuration, see `music_zoo.models.named_configs`.
         method_options: Arguments of the method's class.
         encoder_options: Settings of the backbone that differ from its configuration's.
-        augmentation: Name of one of `music_zoo.layers.augmentation.CHAINS`.
-        segment: Length of a view in seconds.
+        sample_rate: Of an encoder that learns from audio, in Hz; None: its configuration's.
+        augmentation: Name of one of `music_zoo.layers.augmentation.CHAINS`; None: `"clmr"` for an encoder of
+            waveforms, else `"s3t"`.
+        segment: Length of a view in seconds; None: 10 of stored features, of audio a window of the encoder.
         distance: Seconds from the end of one view to the start of the other, at the least; negative: overlap.
+            None: 0 for stored features; for audio, as CLMR does, as much overlap as there can be.
+        clip: Seconds of an audio file, at a random place, from which both views are taken; None: as few as
+            hold them.
         epochs, batch_size, seed: Of the training.
         learning_rate: The largest; it rises over `warmup_epochs` and falls to 0 on a cosine.
         weight_decay, clip_norm: Of AdamW.
@@ -56,41 +77,43 @@ class Settings(BaseModel):
     encoder: str = "swin-compact"
     method_options: dict[str, Any] = {}
     encoder_options: dict[str, Any] = {}
-    augmentation: Literal[tuple(CHAINS)] = "s3t"
-    segment: float = Field(10.0, gt=0)
-    distance: float = 0.0
+    sample_rate: int | None = Field(None, gt=0)
+    augmentation: Literal[tuple(CHAINS)] | None = None
+    segment: float | None = Field(None, gt=0)
+    distance: float | None = None
+    clip: float | None = Field(None, gt=0)
     epochs: int = Field(20, gt=0)
     batch_size: int = Field(64, gt=1)
     learning_rate: float = Field(1e-3, gt=0)
     warmup_epochs: float = Field(1.0, ge=0)
     weight_decay: float = Field(0.05, ge=0)
     clip_norm: float = Field(3.0, gt=0)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Precision = "float32"
     knn_every: int = Field(5, ge=0)
     seed: int = 0
 
 
-def settings_of(values: Mapping[str, Any]) -> Settings:
+def settings_of(values: Mapping[str, Any], kind: type[BaseModel] = Settings) -> Any:
     """Return settings, checked.
 
     Raises:
         PretrainingError: Settings that there are not, or of values that cannot be; the message names each.
     """
-    known = Settings.model_fields
+    known = kind.model_fields
     if unknown := [str(name) for name in values if name not in known]:
         raise PretrainingError(
             f"There is no setting {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}."
         )
     try:
-        return Settings(**values)
+        return kind(**values)
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        raise PretrainingError(f"Settings of the pretraining: {'; '.join(wrong)}.") from error
+        raise PretrainingError(f"Settings: {'; '.join(wrong)}.") from error
 
 
 def pretrain(
     settings: Settings,
-    dataset: LogMelDataset,
+    dataset: LogMelDataset | AudioDataset,
     output: Path,
     say: Callable[[str], None] = print,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
@@ -99,8 +122,8 @@ def pretrain(
 
     Args:
         settings: Of the run.
-        dataset: Stored features, of which the training split is used, without labels. The labels serve only
-            the kNN accuracy on the validation split, by which a person may follow the run.
+        dataset: Stored features or audio, of which the training split is used, without labels. The labels
+            serve only the kNN accuracy on the validation split, by which a person may follow the run.
         output: Folder for `checkpoint.safetensors`, `log.csv` and `preset/`.
         say: Given a line of progress after each epoch.
         callbacks: More of them.
@@ -111,86 +134,224 @@ def pretrain(
 
     Raises:
         PretrainingError: Settings that cannot be, a loss that is not finite, a damaged checkpoint.
-        DatasetError: Recordings shorter than two segments.
+        DatasetError: Recordings shorter than two segments, or too few that can be read.
         OSError: A full disk. The last checkpoint is kept.
     """
-    keras.config.set_dtype_policy(settings.precision)
-    keras.utils.set_random_seed(settings.seed)
-    classifier = new_classifier(settings.encoder, dataset, output.name, settings.encoder_options)
-    batches = ImageBatches(dataset.split("train").features, settings.batch_size, settings.seed)
-    trainer = new_trainer(settings, classifier.view("features", "embedding"), dataset, len(batches))
-    output.mkdir(parents=True, exist_ok=True)
+    settings = resolved(settings, dataset)
     checkpoint = Checkpoint(output, settings.model_dump() | {"data": dataset.name})
-    epoch = batches.epoch = checkpoint.restore(trainer, say)
-    if epoch:
-        say(f"taking up {output} after epoch {epoch} of {settings.epochs}")
-    watch = [Score(classifier, dataset, settings.knn_every)] if settings.knn_every else []
-    if epoch < settings.epochs:
-        trainer.fit(
-            batches,
-            epochs=settings.epochs,
-            initial_epoch=epoch,
-            shuffle=False,  # the batches are drawn at random already
-            callbacks=[*watch, checkpoint, Lines(say), *callbacks],
-            verbose=0,
-        )
-    elif (output / "preset").is_dir():
+    preset = output / "preset"
+    if preset.is_dir() and checkpoint.epochs() >= settings.epochs:
         say(f"{output} holds this run already, finished; nothing is left to do")
-        return classifier
-    classifier.save_preset(output / "preset")
-    say(f"wrote {output / 'preset'}")
+        return load(preset)
+
+    def encoder() -> Classifier:
+        return new_classifier(
+            settings.encoder,
+            dataset,
+            output.name,
+            settings.encoder_options,
+            sample_rate=settings.sample_rate,
+            window=settings.segment,
+        )
+
+    with dtype_policy(settings.precision), ExitStack() as stack:
+        keras.utils.set_random_seed(settings.seed)
+        classifier = encoder()
+        try:
+            batches = _batches(settings, dataset, say, stack)
+        except ValueError as error:  # too few recordings
+            raise PretrainingError(f"{dataset.name}: {error}") from error
+        trainer = _new_trainer(settings, classifier, dataset, len(batches))
+        epoch = batches.epoch = checkpoint.restore(trainer, say)
+        if epoch:
+            say(f"taking up {output} after epoch {epoch} of {settings.epochs}")
+        output.mkdir(parents=True, exist_ok=True)
+        watch = [Score(classifier, dataset, settings.knn_every)] if _can_score(settings, dataset) else []
+        if epoch < settings.epochs:
+            trainer.fit(
+                batches,
+                epochs=settings.epochs,
+                initial_epoch=epoch,
+                shuffle=False,  # the batches are drawn at random already
+                callbacks=[*watch, checkpoint, Lines(say), *callbacks],
+                verbose=0,
+            )
+    if settings.precision != "float32":  # presets compute in float32
+        tensors, classifier = classifier.tensors(), encoder()
+        classifier.set_tensors(tensors)
+    classifier.save_preset(preset)
+    say(f"wrote {preset}")
     return classifier
 
 
-def new_classifier(
-    encoder: str, dataset: LogMelDataset, name: str, backbone_options: dict | None = None
-) -> Classifier:
-    """Return an untrained classifier of a named configuration with the front end of stored features.
+def resolved(settings: Settings, dataset: LogMelDataset | AudioDataset) -> Settings:
+    """Return settings in which what was left open is what suits encoder and data.
 
     Raises:
-        PretrainingError: No such configuration, or one that takes waveforms.
-    """
-    configs = named_configs()
-    if encoder not in configs:
-        raise PretrainingError(f"There is no encoder {encoder!r}; expected one of {', '.join(configs)}.")
-    config = configs[encoder]
-    if not config["front_end"]["layers"]:
-        raise PretrainingError(f"{encoder} listens to waveforms; {dataset.name} holds spectrograms.")
-    backbone = config["backbone"] | {"config": config["backbone"]["config"] | (backbone_options or {})}
-    return Classifier.from_config(
-        config
-        | {
-            "front_end": FrontEnd.from_config(dataset.front_end).get_config(),
-            "backbone": backbone,
-            "window": dataset.seconds,
-            "task": "multi_label",  # of which one label is enough
-            "labels": [UNTRAINED],
-            "name": name,
-        }
-    )
-
-
-def new_trainer(
-    settings: Settings, encoder: keras.Model, dataset: LogMelDataset, steps_per_epoch: int
-) -> Pretrainer:
-    """Return the method around an encoder, compiled.
-
-    Raises:
-        PretrainingError: An option that the method does not have.
+        PretrainingError: No such encoder, or one that does not go with the data or the augmentation.
         DatasetError: Recordings shorter than two segments.
     """
-    frames = dataset.features.shape[2]
-    length, distance = (round(s / dataset.seconds * frames) for s in (settings.segment, settings.distance))
-    if not 1 <= length <= 2 * length + distance <= frames:
-        raise DatasetError(
-            f"Two segments of {settings.segment:g} s, {settings.distance:g} s apart, do not fit into "
-            f"recordings of {dataset.seconds:g} s: shorten `segment`, or lower `distance` (below 0, they "
-            "overlap)."
+    config = named_config(settings.encoder)
+    steps, rate = config["front_end"]["layers"], config["front_end"]["sample_rate"]
+    stored = isinstance(dataset, LogMelDataset)
+    if stored and (settings.sample_rate or settings.clip):
+        raise PretrainingError(
+            "`sample_rate` and `clip` are settings for audio; the data are stored features."
         )
+    augmentation = settings.augmentation or ("s3t" if steps else "clmr")
+    wrong = "clmr" if stored else None if steps else "s3t"
+    if augmentation == wrong:
+        raise PretrainingError(
+            f"The augmentation {wrong} changes {'waveforms' if stored else 'spectrograms'}, of which "
+            f"{dataset.name if stored else settings.encoder} knows nothing; expected one of "
+            f"{', '.join(sorted(CHAINS.keys() - {wrong}))}."
+        )
+    if stored:
+        segment = settings.segment or 10.0
+        distance = settings.distance or 0.0
+        clip, sample_rate = None, None
+    else:
+        sample_rate = settings.sample_rate or rate
+        # A network of waveforms keeps its number of samples.
+        segment = settings.segment or config["window"] * (1 if steps else rate / sample_rate)
+        distance = -segment if settings.distance is None else settings.distance
+        clip = settings.clip or 2 * segment + distance
+    length = dataset.seconds if stored else clip
+    if not 0 <= segment + distance <= length - segment + 1e-9:
+        raise DatasetError(
+            f"Two segments of {segment:g} s, {distance:g} s apart, do not fit into clips of {length:g} s: "
+            "shorten `segment`, or change `distance` (below 0, down to minus a segment, they overlap)."
+        )
+    own = {"augmentation": augmentation, "segment": segment, "distance": distance, "clip": clip}
+    return settings.model_copy(update=own | {"sample_rate": sample_rate})
+
+
+def named_config(name: str) -> dict:
+    """Return a named configuration.
+
+    Raises:
+        PretrainingError: There is none.
+    """
+    configs = named_configs()
+    if name not in configs:
+        raise PretrainingError(f"There is no configuration {name!r}; expected one of {', '.join(configs)}.")
+    return configs[name]
+
+
+def new_classifier(
+    encoder: str,
+    dataset: LogMelDataset | AudioDataset,
+    name: str,
+    backbone_options: dict | None = None,
+    *,
+    labels: Sequence[str] = (UNTRAINED,),
+    task: Task = "multi_label",  # of which one label is enough
+    sample_rate: int | None = None,
+    window: float | None = None,
+) -> Classifier:
+    """Return an untrained classifier of a named configuration: of stored features, with their front end.
+
+    Args:
+        encoder: Name of the configuration.
+        dataset: What it shall learn from.
+        name: Of the classifier.
+        backbone_options: Settings that differ from the configuration's.
+        labels: Of the classifier.
+        task: Of the classifier.
+        sample_rate: Of audio, in Hz; None: the configuration's.
+        window: Of audio, in seconds; None: the configuration's.
+
+    Raises:
+        PretrainingError: No such configuration or option, or one that takes waveforms for stored features.
+    """
+    config = named_config(encoder)
+    front_end, seconds = config["front_end"], window or config["window"]
+    if isinstance(dataset, LogMelDataset):
+        if not front_end["layers"]:
+            raise PretrainingError(f"{encoder} listens to waveforms; {dataset.name} holds spectrograms.")
+        front_end, seconds = FrontEnd.from_config(dataset.front_end).get_config(), dataset.seconds
+    elif sample_rate is not None:
+        front_end = _at_rate(front_end, sample_rate)
+    backbone = config["backbone"] | {"config": config["backbone"]["config"] | (backbone_options or {})}
+    own = {"front_end": front_end, "backbone": backbone, "window": seconds}
+    try:
+        return Classifier.from_config(config | own | {"task": task, "labels": list(labels), "name": name})
+    except (TypeError, ValueError) as error:
+        raise PretrainingError(f"{encoder} with {backbone_options or 'its settings'}: {error}") from error
+
+
+def _at_rate(front_end: Mapping, sample_rate: int) -> dict:
+    """Return the config of a front end for another sample rate."""
+    layers = [dict(layer) for layer in front_end["layers"]]
+    for layer in layers:
+        if "sample_rate" in layer.get("config", {}):
+            layer["config"] = layer["config"] | {"sample_rate": sample_rate}
+    return dict(front_end) | {"sample_rate": sample_rate, "layers": layers}
+
+
+def _batches(
+    settings: Settings, dataset: LogMelDataset | AudioDataset, say: Callable[[str], None], stack: ExitStack
+) -> Batches:
+    """Return the clips of the training split, in memory if they fit."""
+    train = dataset.split("train")
+    if isinstance(dataset, LogMelDataset):
+        return ImageBatches(train.features, settings.batch_size, settings.seed)
+    rate = settings.sample_rate
+    if 2 * rate * _seconds_of(train.paths) <= MEMORY:
+        say(f"decoding {len(train.paths)} files, which fit into memory")
+        recordings = list(_decoded(train.paths, rate, say))
+        return WaveformBatches(recordings, settings.batch_size, round(settings.clip * rate), settings.seed)
+    batches = AudioBatches(train, settings.batch_size, settings.clip, rate, settings.seed, unlabelled=True)
+    return stack.enter_context(batches)
+
+
+def _seconds_of(paths: Sequence[Path]) -> float:
+    """Return the length of all files, infinite if it is not known."""
+    if len(paths) > MANY_FILES:
+        return inf
+    total = 0.0
+    for path in paths:
+        with suppress(AudioError):  # what cannot be read takes no memory
+            total += probe(path).duration or inf
+    return total
+
+
+def _decoded(paths: Sequence[Path], rate: int, say: Callable[[str], None]) -> Iterator[np.ndarray]:
+    def decode(path: Path) -> np.ndarray | str:
+        try:
+            return load_audio(path, rate)[0].astype(np.float16)
+        except (AudioError, OSError) as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        for audio in pool.map(decode, paths):
+            if isinstance(audio, str):
+                say(f"left out: {audio}")
+            else:
+                yield audio
+
+
+def _new_trainer(
+    settings: Settings, classifier: Classifier, dataset: LogMelDataset | AudioDataset, steps_per_epoch: int
+) -> Pretrainer:
+    """Return the method around the encoder, compiled."""
     seeds = [int(state >> 1) for state in np.random.SeedSequence(settings.seed).generate_state(3)]
-    views = TwoViews(
-        TwoSegments(length, distance, seed=seeds[0]), [CHAINS[settings.augmentation](seed=seeds[1])]
-    )
+    chain = CHAINS[settings.augmentation]
+    if isinstance(dataset, LogMelDataset):
+        rate = dataset.features.shape[2] / dataset.seconds
+        ends, steps = ("features", "embedding"), [chain(seed=seeds[1])]
+    else:
+        rate = settings.sample_rate
+        steps = [chain(rate, seed=seeds[1])] if chain is clmr else [chain(seed=seeds[1])]
+        front_end = classifier.front_end
+        ends = ("features" if front_end.layers else "waveform", "embedding")
+        if front_end.layers:
+            steps = [*steps, front_end] if chain is clmr else [front_end, *steps]
+    encoder = classifier.view(*ends)
+    length, clip = round(settings.segment * rate), round((settings.clip or 0) * rate)
+    length = classifier.window_samples if clip else length
+    distance = max(-length, min(round(settings.distance * rate), clip - 2 * length if clip else inf))
+    views = TwoViews(TwoSegments(length, distance, seed=seeds[0]), steps)
     total = steps_per_epoch * settings.epochs
     options = dict(settings.method_options)
     if settings.method in ("byol", "clustering"):
@@ -206,6 +367,20 @@ def new_trainer(
         trainer = METHODS[settings.method](encoder, views, **options)
     except TypeError as error:
         raise PretrainingError(f"method_options of {settings.method}: {error}") from error
+    compile_for(trainer, settings, steps_per_epoch, jit_compile=encoder.jit_compile)
+    return trainer
+
+
+def compile_for(trainer: keras.Model, settings: Any, steps_per_epoch: int, **options) -> None:
+    """Compile with AdamW on a warm-up and a cosine, ready for a checkpoint.
+
+    Args:
+        trainer: What is trained.
+        settings: With epochs, learning_rate, warmup_epochs, weight_decay and clip_norm.
+        steps_per_epoch: Batches of an epoch.
+        **options: Of `compile`.
+    """
+    total = steps_per_epoch * settings.epochs
     warmup = min(round(settings.warmup_epochs * steps_per_epoch), total - 1)
     optimizer = keras.optimizers.AdamW(
         warmup_cosine(settings.learning_rate, total, warmup),
@@ -213,33 +388,54 @@ def new_trainer(
         clipnorm=settings.clip_norm,
     )
     optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
-    trainer.compile(optimizer, jit_compile=encoder.jit_compile)
+    trainer.compile(optimizer, **options)
     trainer.optimizer.build(trainer.trainable_variables)  # so that a checkpoint finds its places
-    return trainer
+
+
+@contextmanager
+def dtype_policy(precision: Precision) -> Iterator[None]:
+    """Set Keras' dtype policy for a while."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _can_score(settings: Settings, dataset: LogMelDataset | AudioDataset) -> bool:
+    """Whether the data have labels for training and validation."""
+    if not settings.knn_every or not dataset.labels:
+        return False
+    try:
+        return all(dataset.split(name).targets is not None for name in ("train", "validation"))
+    except DatasetError:
+        return False
 
 
 class Score(keras.callbacks.Callback):
-    """Adds the kNN accuracy on the validation split to the logs now and then."""
+    """Adds what a kNN probe scores on the validation split to the logs now and then."""
 
-    def __init__(self, classifier: Classifier, dataset: LogMelDataset, every: int):
+    def __init__(self, classifier: Classifier, dataset: LogMelDataset | AudioDataset, every: int):
         super().__init__()
-        self.encoder = classifier.view("features", "embedding")
-        self.train, self.validation = dataset.split("train"), dataset.split("validation")
-        self.every = every
+        self.classifier, self.dataset, self.every = classifier, dataset, every
+        self.metric = "accuracy" if task_of(dataset) == "single_label" else "pr_auc"
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Score; NaN in the epochs between."""
-        logs["knn_accuracy"] = float("nan")
+        name = f"knn_{self.metric}"
+        logs[name] = float("nan")
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
             if hasattr(self.model, "jax_state_sync"):
                 self.model.jax_state_sync()
-            rows = np.random.default_rng(0).permutation(len(self.train.features))[:KNN_TRACKS]
-            probe = fit_probe("knn", self._embed(self.train.features[rows]), self.train.targets[rows])
-            found = probe.predict_proba(self._embed(self.validation.features)).argmax(axis=1)
-            logs["knn_accuracy"] = float(np.mean(found == self.validation.targets))
-
-    def _embed(self, features: np.ndarray) -> np.ndarray:
-        return self.encoder.predict(dequantize(features), batch_size=64, verbose=0)
+            train, validation = (
+                embed_split(self.classifier, self.dataset, split, most=KNN_TRACKS)
+                for split in ("train", "validation")
+            )
+            task = task_of(self.dataset)
+            knn = fit_probe("knn", train.features, train.targets, task, num_classes=len(self.dataset.labels))
+            probabilities = knn.predict_proba(validation.features)
+            logs[name] = probe_metrics(probabilities, validation.targets, task)[self.metric]
 
 
 class Lines(keras.callbacks.Callback):
