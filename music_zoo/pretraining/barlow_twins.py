@@ -42,9 +42,7 @@ class BarlowTwins(Pretrainer):
             for view in self.two_views(clips, training)
         )
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def loss_of(self, projections, training):
         """Return the distance of the correlation matrix from the identity."""
-        if training:
-            self.begin_step()
-        self.watch_spread(y_pred[0])
-        return barlow_twins(*y_pred, redundancy_weight=self.redundancy_weight)
+        self.watch_spread(projections[0])
+        return barlow_twins(*projections, redundancy_weight=self.redundancy_weight)

@@ -58,12 +58,11 @@ class BYOL(Pretrainer):
         )
         return predictions, views
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def loss_of(self, outputs, training):
         """Return the mean distance of each view's prediction from the other's target; move the target."""
-        predictions, views = y_pred
+        predictions, views = outputs
         if training:
             self.move_targets(cosine(self.momentum, 1.0, self.step, self.total_steps))
-            self.begin_step()
         first, second = (
             ops.stop_gradient(
                 self.target_projector(self.target_encoder(view, training=training), training=training)

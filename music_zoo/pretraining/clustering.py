@@ -72,13 +72,12 @@ class Clustering(Pretrainer):
         )
         return logits, views
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def loss_of(self, outputs, training):
         """Return the cross-entropy of the student's assignments; move teacher and centre."""
-        students, views = y_pred
+        students, views = outputs
         temperature = cosine(*self.teacher_temperatures, self.step, self.warmup_steps)
         if training:
             self.move_targets(cosine(self.momentum, 1.0, self.step, self.total_steps))
-            self.begin_step()
         teachers = tuple(
             ops.stop_gradient(
                 self.teacher_projector(self.teacher_encoder(view, training=training), training=training)

@@ -1,6 +1,6 @@
 """The one trainer of all methods that learn from two views of a clip, on TensorFlow, JAX and PyTorch.
 
-A method is a subclass that adds `call` (what the networks make of the views) and `compute_loss`. Keras' own
+A method is a subclass that adds `call` (what the networks make of the views) and `loss_of`. Keras' own
 trainers do the rest, so `compile` and `fit` work as for any model.
 """
 
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from music_zoo.datasets.batches import Batches
 from music_zoo.errors import PretrainingError
 
 
@@ -23,7 +24,7 @@ class Pretrainer(keras.Model):
         encoder: A model from a view to its embedding, `(batch, embedding_dim)`, such as
             `classifier.view("features", "embedding")`. It is trained in place.
         views: What makes two views of a batch of clips: a layer that returns a pair (such as `TwoViews`).
-            None: the data are pairs already.
+            None: the data are pairs already, in a `PyDataset` as `((first, second),)`.
         name: Name of the model.
     """
 
@@ -34,7 +35,7 @@ class Pretrainer(keras.Model):
     def __init__(
         self, encoder: keras.Model, views: keras.layers.Layer | None = None, name: str | None = None
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # clips keep float32 until the networks take them
         self.encoder = encoder
         self.views = views
         self.step = self.add_weight(
@@ -47,11 +48,18 @@ class Pretrainer(keras.Model):
 
     def two_views(self, clips, training: bool):
         """Return the two views of each clip."""
-        first, second = clips if self.views is None else self.views(clips, training=training)
-        return first, second
+        pair = clips if self.views is None else self.views(clips, training=training)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise PretrainingError(
+                f"{type(self).__name__} needs two views of each clip, got {type(pair).__name__}. Give it "
+                "`views`, such as TwoViews, or data that are pairs."
+            )
+        return tuple(pair)
 
     def target_of(self, online: keras.Model, with_statistics: bool = False) -> keras.Model:
         """Return a copy of a network that `move_targets` moves towards it, and that no gradient reaches.
+
+        The copy has random generators of its own, as dropout of the same units would relate both networks.
 
         Args:
             online: The network that is trained.
@@ -61,7 +69,10 @@ class Pretrainer(keras.Model):
         target = keras.models.clone_model(online)
         for ours, theirs in zip(target.variables, online.variables, strict=True):
             # By way of NumPy: JAX gives away the buffers of what it trains.
-            ours.assign(np.array(ops.convert_to_numpy(theirs)))
+            value = np.array(ops.convert_to_numpy(theirs))
+            if theirs.name == "seed_generator_state":
+                value[0] = np.random.SeedSequence(int(value[0])).generate_state(1)[0] >> 1
+            ours.assign(value)
             if theirs.trainable or (with_statistics and _is_statistic(theirs)):
                 self._targets.append((theirs, ours))
             # Not `target.trainable = False`, which would also end the use of batch statistics.
@@ -76,9 +87,12 @@ class Pretrainer(keras.Model):
                 momentum_ * target + (1 - momentum_) * ops.stop_gradient(ops.cast(online, target.dtype))
             )
 
-    def begin_step(self) -> None:
-        """Count the step; methods call it first in a `compute_loss` of training."""
-        self.step.assign_add(1)
+    def loss_of(self, outputs, training: bool):
+        """Return the loss of what `call` returned; if `training`, move on what no gradient moves.
+
+        `step` counts the steps before this one.
+        """
+        raise NotImplementedError
 
     def watch_spread(self, embeddings) -> None:
         """Follow the spread of normalised outputs: near 1 if they fill the sphere, 0 if they collapsed."""
@@ -96,18 +110,29 @@ class Pretrainer(keras.Model):
         """One step of validation without labels."""
         return super().test_step(*_without_labels(args))
 
-    def fit(self, x=None, *args, **kwargs) -> keras.callbacks.History:
-        """Train as `keras.Model.fit` does, on clips (or pairs of views) alone.
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the method's loss and what regularizers of the encoder add."""
+        added = sum(self.losses)
+        loss = self.loss_of(y_pred, training)
+        if training:
+            self.step.assign_add(1)
+        return loss + added
+
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does, on clips (or pairs of views) alone; labels are left unused.
 
         Raises:
-            PretrainingError: Batches that the loss cannot use; the message says which it can.
+            PretrainingError: Batches that the loss cannot use, seen before the training for arrays and
+                `PyDataset`; the message says which it can.
         """
-        self._check_batches(x, kwargs.get("batch_size"))
-        return super().fit(x, *args, **kwargs)
+        self._check_batches(x, batch_size)
+        return super().fit(x, y, batch_size, *args, **kwargs)
 
     def _check_batches(self, x, batch_size: int | None) -> None:
-        if isinstance(x, keras.utils.PyDataset):
-            sizes = {len(_leaf(x[0]))}
+        if isinstance(x, Batches):
+            sizes = {x.batch_size}
+        elif isinstance(x, keras.utils.PyDataset):
+            sizes = {len(_leaf(x[number])) for number in {0, (x.num_batches or 1) - 1}}
         elif isinstance(x, np.ndarray | tuple | list) and len(_leaf(x)):
             clips, batch_size = len(_leaf(x)), batch_size or 32
             sizes = {min(clips, batch_size), clips % batch_size or batch_size}

@@ -9,7 +9,7 @@ from keras import ops
 
 from music_zoo.errors import PretrainingError
 from music_zoo.pretraining.contrastive import Pretrainer, mlp
-from music_zoo.pretraining.losses import info_nce, info_nce_logits
+from music_zoo.pretraining.losses import info_nce, info_nce_logits, unit_length
 
 
 class MoCo(Pretrainer):
@@ -60,13 +60,13 @@ class MoCo(Pretrainer):
         self.key_encoder = self.target_of(encoder)
         self.key_projector = self.target_of(self.projector)
         self.max_batch = queue_length
-        self.min_batch = 1
         self.temperature = temperature
         self.momentum = momentum
         has_norm = any(
             isinstance(part, keras.layers.BatchNormalization) for part in encoder._flatten_layers()
         )
         self.groups = groups or (4 if has_norm else 1)
+        self.min_batch = 1 if self.groups == 1 else 2 * self.groups
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.queue = self.add_weight(
             shape=(queue_length, self.projector.output_shape[-1]),
@@ -75,7 +75,7 @@ class MoCo(Pretrainer):
             dtype="float32",
             name="queue",
         )
-        self.queue.assign(ops.normalize(self.queue.value, axis=-1))
+        self.queue.assign(unit_length(self.queue))
         self.accuracy = keras.metrics.Mean(name="accuracy")
 
     def call(self, clips, training=None):
@@ -84,11 +84,10 @@ class MoCo(Pretrainer):
         query = self._encode(self.encoder, self.projector, first, training)
         return query, second
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def loss_of(self, outputs, training):
         """Return the cross-entropy of finding each query's key; move key network and queue on."""
-        query, second = y_pred
+        query, second = outputs
         if training:
-            self.begin_step()
             self.move_targets(self.momentum)
         key = ops.stop_gradient(self._key(second, training))
         queue = ops.copy(self.queue)  # PyTorch needs what was read to stay as it was until the gradient
@@ -109,7 +108,7 @@ class MoCo(Pretrainer):
             ends = [group * batch // self.groups for group in range(self.groups + 1)]
             groups = [view[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
         outputs = [projector(encoder(group, training=training), training=training) for group in groups]
-        return ops.normalize(ops.cast(ops.concatenate(outputs), "float32"), axis=-1)
+        return unit_length(ops.concatenate(outputs))
 
     def _key(self, view, training):
         """Encode keys; in groups that are drawn anew, if there are groups."""

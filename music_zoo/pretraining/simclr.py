@@ -45,10 +45,8 @@ class SimCLR(Pretrainer):
             for view in self.two_views(clips, training)
         )
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def loss_of(self, projections, training):
         """Return the normalised temperature-scaled cross-entropy."""
-        first, second = y_pred
-        if training:
-            self.begin_step()
+        first, second = projections
         self.watch_spread(ops.concatenate([first, second]))
         return nt_xent(first, second, temperature=self.temperature)

@@ -41,9 +41,7 @@ class VICReg(BarlowTwins):
             "covariance_weight": covariance_weight,
         }
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def loss_of(self, projections, training):
         """Return the weighted sum of the three terms."""
-        if training:
-            self.begin_step()
-        self.watch_spread(y_pred[0])
-        return vicreg(*y_pred, **self.weights_of_terms)
+        self.watch_spread(projections[0])
+        return vicreg(*projections, **self.weights_of_terms)
