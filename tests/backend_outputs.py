@@ -1,4 +1,4 @@
-"""What a small classifier of fixed weights makes of fixed audio, on the backend of KERAS_BACKEND.
+"""What small networks of fixed weights make of fixed data, on the backend of KERAS_BACKEND.
 
 python tests/backend_outputs.py OUTPUT.npz
 """
@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 from layers.layer_checks import signals
+from pretraining.small_trainers import losses_of_steps
 from small import SAMPLE_RATE, small_classifier, song
 
 from music_zoo.layers import STFT, Decibels, FrontEnd, MelFilterBank
 
 
 def outputs() -> dict[str, np.ndarray]:
-    """Probabilities, embeddings and features by name."""
+    """Probabilities, embeddings, features and losses by name."""
     classifier = small_classifier()
     prediction = classifier.classify(song(2.5, 11_025), 11_025)
     odd = np.random.default_rng(0).uniform(size=(2, 16, 25)).astype(np.float32)  # 25 frames, then 13, then 7
@@ -26,6 +27,9 @@ def outputs() -> dict[str, np.ndarray]:
     for method in ("fft", "conv"):
         layers = [STFT(512, 128, method=method), MelFilterBank(SAMPLE_RATE, 512, 32), Decibels(top_db=70.0)]
         result[f"decibels by {method}"] = np.asarray(FrontEnd(layers, SAMPLE_RATE)(waveforms))
+    for method in ("simclr", "moco"):  # groups are drawn, and each backend draws other numbers
+        options = {"groups": 1} if method == "moco" else {}
+        result[f"losses of {method}"] = losses_of_steps(method, **options)
     return result
 
 

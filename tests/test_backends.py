@@ -13,7 +13,7 @@ import pytest
 from music_zoo.backend import BACKENDS
 
 ROOT = Path(__file__).parents[1]
-TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5}
+TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5, "losses": 1e-4}
 
 SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
 #: JAX compiles each of a hundred networks anew, which takes ten minutes: they have a slow test of their own.

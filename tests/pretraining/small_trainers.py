@@ -1,10 +1,14 @@
 """Trainers small enough for tests, with weights that are the same on every backend. Imports Keras."""
 
+from functools import cache
+
 import keras
 import numpy as np
+from keras import ops
 
 from music_zoo.layers.augmentation import TwoSegments, s3t
 from music_zoo.pretraining import METHODS, TwoViews
+from music_zoo.pretraining.schedules import warmup_cosine
 
 BANDS, FRAMES, SEGMENT = 16, 40, 16
 #: For `compile`: JAX compiles always; elsewhere XLA takes longer than these trainings.
@@ -48,6 +52,42 @@ def seed_weights(trainer, seed: int = 0) -> None:
     if hasattr(trainer, "queue"):
         queue = rng.standard_normal(trainer.queue.shape)
         trainer.queue.assign(queue / np.linalg.norm(queue, axis=-1, keepdims=True))
+
+
+def compiled_trainer(method: str, **options):
+    """A small trainer with dropout and an optimizer that has a state and a schedule."""
+    trainer = small_trainer(method, dropout=0.2, **options)
+    trainer.compile(keras.optimizers.Adam(warmup_cosine(1e-2, 12), clipnorm=3.0), jit_compile=JIT)
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
+
+
+@cache
+def _shared(method: str):
+    trainer = compiled_trainer(method)
+    return trainer, state(trainer)
+
+
+def shared_trainer(method: str):
+    """The same for all tests, as it was at first: it takes seconds to compile."""
+    trainer, first = _shared(method)
+    for variable, value in zip(_variables(trainer), first, strict=True):
+        variable.assign(value)
+    return trainer
+
+
+def _variables(trainer) -> list[keras.Variable]:
+    return [*trainer.variables, *trainer.optimizer.variables]
+
+
+def values(variables) -> list[np.ndarray]:
+    """Copies."""
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def state(trainer) -> list[np.ndarray]:
+    """All that training changes."""
+    return values(_variables(trainer))
 
 
 def clips(number: int, frames: int = FRAMES, seed: int = 0) -> np.ndarray:

@@ -10,8 +10,10 @@ from pretraining.small_trainers import (
     clips,
     pairs,
     seed_weights,
+    shared_trainer,
     small_encoder,
     small_trainer,
+    values,
 )
 from small import small_front_end
 
@@ -23,26 +25,20 @@ from music_zoo.pretraining import METHODS, SimCLR
 pytestmark = pytest.mark.keras
 
 
-def values(variables) -> list[np.ndarray]:
-    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
-
-
 @pytest.fixture(params=METHODS)
 def method(request):
     return request.param
 
 
 def test_a_step_moves_every_weight_and_no_target_by_a_gradient(method):
-    trainer = small_trainer(method, dropout=0.2)
-    seed_weights(trainer)
-    trainer.compile(keras.optimizers.SGD(0.5), jit_compile=JIT)
+    trainer = shared_trainer(method)
     targets = [target for _, target in trainer._targets]
     assert not {id(v) for v in targets} & {id(v) for v in trainer.trainable_variables}
     before, targets_before = values(trainer.trainable_variables), values(targets)
     generators = [v for v in trainer.variables if v.name == "seed_generator_state"]
     drawn = values(generators)
 
-    loss = trainer.train_on_batch(clips(8))
+    loss = trainer.train_on_batch(clips(4))
 
     assert np.isfinite(loss).all()
     for variable, old in zip(trainer.trainable_variables, before, strict=True):
@@ -56,8 +52,7 @@ def test_a_step_moves_every_weight_and_no_target_by_a_gradient(method):
 
 
 def test_evaluation_changes_nothing(method):
-    trainer = small_trainer(method, dropout=0.2)
-    trainer.compile("sgd", jit_compile=JIT)
+    trainer = shared_trainer(method)
     before = values(trainer.variables)
     first = trainer.evaluate(clips(8), batch_size=4, verbose=0, return_dict=True)
     assert first == trainer.evaluate(clips(8), batch_size=4, verbose=0, return_dict=True)

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import ops
-from pretraining.small_trainers import JIT, BatchLosses, clips, small_trainer
+from pretraining.small_trainers import JIT, BatchLosses, clips, compiled_trainer, shared_trainer, state
 
 from music_zoo.datasets.batches import ImageBatches
 from music_zoo.errors import PretrainingError
 from music_zoo.pretraining import METHODS, checkpoints
 from music_zoo.pretraining.checkpoints import CHECKPOINT, HISTORY, PREVIOUS, Checkpoint
-from music_zoo.pretraining.schedules import warmup_cosine
 
 pytestmark = pytest.mark.keras
 
@@ -39,13 +38,6 @@ class Kill(keras.callbacks.Callback):
             raise Killed
 
 
-def compiled(method: str, seed: int = 0):
-    trainer = small_trainer(method, seed=seed, dropout=0.1)
-    rate = warmup_cosine(1e-2, EPOCHS * BATCHES, 2)
-    trainer.compile(keras.optimizers.AdamW(rate, weight_decay=0.05, clipnorm=3.0), jit_compile=JIT)
-    return trainer
-
-
 def train(trainer, folder, *callbacks, batches=ImageBatches, epochs: int = EPOCHS) -> list[float]:
     """Take up a training or begin it; the loss after each batch."""
     checkpoint, record = Checkpoint(folder, SETTINGS), BatchLosses()
@@ -62,20 +54,17 @@ def train(trainer, folder, *callbacks, batches=ImageBatches, epochs: int = EPOCH
     return record.losses
 
 
-def state(trainer) -> list[np.ndarray]:
-    variables = [*trainer.variables, *trainer.optimizer.variables]
-    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_training_that_was_killed_goes_on_as_if_nothing_had_been(method, tmp_path):
-    uninterrupted = compiled(method)
-    losses = train(uninterrupted, tmp_path / "uninterrupted")
+    trainer = shared_trainer(method)
+    losses = train(trainer, tmp_path / "uninterrupted")
+    end = state(trainer)
     with pytest.raises(Killed):
-        train(compiled(method), tmp_path / "killed", Kill(epoch=2))
-    resumed = compiled(method, seed=9)  # other weights, other random numbers: all is to come from the file
-    assert train(resumed, tmp_path / "killed") == losses[2 * BATCHES :]
-    for ours, theirs in zip(state(resumed), state(uninterrupted), strict=True):
+        train(shared_trainer(method), tmp_path / "killed", Kill(epoch=2))
+    # A new trainer with other weights and random numbers would do for all methods, but takes long to compile.
+    trainer = compiled_trainer(method, seed=9) if method == "moco" else shared_trainer(method)
+    assert train(trainer, tmp_path / "killed") == losses[2 * BATCHES :]
+    for ours, theirs in zip(state(trainer), end, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     logs = [(tmp_path / run / HISTORY).read_text() for run in ("uninterrupted", "killed")]
     assert logs[0] == logs[1] and len(logs[0].splitlines()) == 1 + EPOCHS
@@ -83,12 +72,12 @@ def test_a_training_that_was_killed_goes_on_as_if_nothing_had_been(method, tmp_p
 
 
 def test_a_finished_training_is_not_trained_on(tmp_path):
-    train(compiled("simclr"), tmp_path, epochs=1)
-    assert train(compiled("simclr", seed=1), tmp_path, epochs=1) == []
+    train(shared_trainer("simclr"), tmp_path, epochs=1)
+    assert train(shared_trainer("simclr"), tmp_path, epochs=1) == []
 
 
 def test_a_checkpoint_holds_generators_slots_and_state(tmp_path):
-    trainer = compiled("moco")
+    trainer = shared_trainer("moco")
     train(trainer, tmp_path, epochs=1)
     tensors, about = checkpoints._load(tmp_path / CHECKPOINT)
     names = [name.split()[-1] for name in tensors]
@@ -110,8 +99,8 @@ class Poisoned(ImageBatches):
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_last_good_checkpoint(tmp_path):
     with pytest.raises(PretrainingError, match="batch 2 of epoch 3.* holds the state after epoch 2.*rate"):
-        train(compiled("simclr"), tmp_path, batches=Poisoned)
-    trainer = compiled("simclr")
+        train(shared_trainer("simclr"), tmp_path, batches=Poisoned)
+    trainer = shared_trainer("simclr")
     assert Checkpoint(tmp_path, SETTINGS).restore(trainer) == 2
     assert all(np.isfinite(array).all() for array in state(trainer))
 
