@@ -5,6 +5,11 @@ from keras import layers
 
 from music_zoo.layers.attention import SelfAttention
 
+#: Where the backend's own convolutions have the channels. Networks of convolutions compute in this layout
+#: where Keras' usual one, channels last, would cost a copy before and behind every layer.
+DATA_FORMAT = "channels_first" if keras.config.backend() == "torch" else "channels_last"
+CHANNEL_AXIS = 1 if DATA_FORMAT == "channels_first" else -1
+
 
 @keras.saving.register_keras_serializable(package="music_zoo")
 class AtLeast(layers.Layer):
@@ -42,9 +47,9 @@ class AtLeast(layers.Layer):
         return super().get_config() | {"length": self.length, "unit": self.unit}
 
 
-def batch_norm(x, name: str, momentum: float = 0.9, epsilon: float = 1e-5):
+def batch_norm(x, name: str, momentum: float = 0.9, epsilon: float = 1e-5, axis: int = -1):
     """Batch normalisation over the channels, with PyTorch's defaults (its momentum of 0.1 is 0.9 here)."""
-    return layers.BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
+    return layers.BatchNormalization(axis=axis, momentum=momentum, epsilon=epsilon, name=name)(x)
 
 
 def mel_image(features, n_mels: int, min_frames: int = 1):

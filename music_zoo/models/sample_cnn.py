@@ -11,40 +11,54 @@ import keras
 from keras import layers, ops
 
 from music_zoo.models.backbone import Backbone
-from music_zoo.models.blocks import AtLeast, batch_norm, dense_block
+from music_zoo.models.blocks import CHANNEL_AXIS, DATA_FORMAT, AtLeast, batch_norm, dense_block
 from music_zoo.models.front_ends import waveform
 
 # ---- layers ------------------------------------------------------------------------------------------------
 
 
+# All take and give steps of the waveform in the backend's layout: `(batch, steps, channels)`, on PyTorch
+# `(batch, channels, steps)`.
+
+
 def _conv(x, width: int, kernel: int, name: str, stride: int = 1, padding: int | None = None):
-    """Convolution with PyTorch's explicit padding: `(batch, steps, channels)` in and out."""
+    """Convolution with PyTorch's explicit padding."""
     padding = kernel // 2 if padding is None else padding
-    if stride == 1:
-        return layers.Conv1D(width, kernel, padding="same", name=name)(x)
-    if padding:
-        x = layers.ZeroPadding1D(padding, name=f"{name}_pad")(x)
-    return layers.Conv1D(width, kernel, strides=stride, name=name)(x)
+    if stride > 1 and padding:  # Keras' own "same" would pad otherwise
+        x = layers.ZeroPadding1D(padding, data_format=DATA_FORMAT, name=f"{name}_pad")(x)
+    return layers.Conv1D(
+        width,
+        kernel,
+        strides=stride,
+        padding="valid" if stride > 1 else "same",
+        data_format=DATA_FORMAT,
+        name=name,
+    )(x)
+
+
+def _norm(x, name: str):
+    return batch_norm(x, name, axis=CHANNEL_AXIS)
 
 
 def _basic(x, width: int, kernel: int, name: str, stride: int = 1, padding: int | None = None):
-    x = batch_norm(_conv(x, width, kernel, f"{name}_conv", stride, padding), f"{name}_norm")
+    x = _norm(_conv(x, width, kernel, f"{name}_conv", stride, padding), f"{name}_norm")
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
 def _squeeze_excitation(x, width: int, kernel: int, name: str, stride: int = 1, padding: int | None = None):
     """Residual block whose channels are weighed by what they are over the whole window."""
     shortcut = x
-    x = batch_norm(_conv(x, width, kernel, f"{name}_conv_1", stride, padding), f"{name}_norm_1")
+    x = _norm(_conv(x, width, kernel, f"{name}_conv_1", stride, padding), f"{name}_norm_1")
     x = layers.ReLU(name=f"{name}_relu_1")(x)
-    x = batch_norm(_conv(x, width, kernel, f"{name}_conv_2"), f"{name}_norm_2")
-    weight = layers.GlobalAveragePooling1D(keepdims=True, name=f"{name}_squeeze")(x)
+    x = _norm(_conv(x, width, kernel, f"{name}_conv_2"), f"{name}_norm_2")
+    weight = layers.GlobalAveragePooling1D(data_format=DATA_FORMAT, name=f"{name}_squeeze")(x)
     weight = layers.Dense(width, activation="relu", name=f"{name}_dense1")(weight)
     weight = layers.Dense(width, activation="sigmoid", name=f"{name}_dense2")(weight)
+    for_all_steps = (width, 1) if CHANNEL_AXIS == 1 else (1, width)
+    weight = layers.Reshape(for_all_steps, name=f"{name}_for_all_steps")(weight)
     x = layers.Multiply(name=f"{name}_excite")([x, weight])
-    if stride > 1 or shortcut.shape[-1] != width:
-        shortcut = _conv(shortcut, width, kernel, f"{name}_conv_3", stride, padding)
-        shortcut = batch_norm(shortcut, f"{name}_norm_3")
+    if stride > 1 or shortcut.shape[CHANNEL_AXIS] != width:
+        shortcut = _norm(_conv(shortcut, width, kernel, f"{name}_conv_3", stride, padding), f"{name}_norm_3")
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, shortcut]))
 
 
@@ -81,12 +95,14 @@ class SampleCNN(Backbone):
         # The first layer must leave one step for each pooling: 3 to the power of their number.
         least = 3 ** (len(widths) - 1) - 2 * stem_padding
         x = AtLeast(least, "samples", name="length_check")(samples)
-        x = layers.Reshape((-1, 1), name="as_steps")(x)  # (batch, steps, channels)
+        x = layers.Reshape((1, -1) if CHANNEL_AXIS == 1 else (-1, 1), name="as_steps")(x)
         x = block(x, widths[0], 3, "layer1", stride=3, padding=stem_padding)
         for number, width in enumerate(widths[1:-1], start=2):
             x = block(x, width, 3, f"layer{number}")
-            x = layers.MaxPooling1D(3, name=f"layer{number}")(x)
+            x = layers.MaxPooling1D(3, data_format=DATA_FORMAT, name=f"layer{number}")(x)
         x = block(x, widths[-1], last_kernel, f"layer{len(widths)}")
+        if CHANNEL_AXIS == 1:
+            x = layers.Permute((2, 1), name="channels_last")(x)
         if squeeze_excitation:
             x = dense_block(ops.mean(x, axis=1), widths[-1])
         super().__init__(inputs=samples, outputs=x, name=name)

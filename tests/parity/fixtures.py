@@ -19,6 +19,7 @@ import numpy as np
 from music_zoo.classifier import Classifier
 from music_zoo.hub.convert import convert
 from music_zoo.models import BACKBONES
+from music_zoo.models.blocks import DATA_FORMAT
 
 FOLDER = Path(__file__).parent
 FIFTY = tuple(map(str, range(50)))
@@ -35,12 +36,19 @@ class Case:
         source: The mapping table.
         layers: For an array of the fixture, the layer of our backbone whose output it is.
         tokens: Those of `layers` whose last axis are features in the original, too.
+        backend_layout: Whether all of `layers` compute in `blocks.DATA_FORMAT`; else channels last.
     """
 
     config: str
     source: str
     layers: Mapping[str, str] = field(default_factory=dict)
     tokens: frozenset[str] = frozenset()
+    backend_layout: bool = False
+
+    def channels_first(self, layer: str, value: np.ndarray) -> np.ndarray:
+        """Return the output of one of `layers` as the original has it."""
+        first = self.backend_layout and DATA_FORMAT == "channels_first"
+        return value if first or layer in self.tokens else np.moveaxis(value, -1, 1)
 
 
 class Row(NamedTuple):
@@ -135,7 +143,7 @@ def compare(fixture: str, case: Case, classifier: Classifier) -> list[Row]:
     spectral = "front_end" in stored
     outputs = _run(classifier, features, list(case.layers.values()))
     for array, layer in case.layers.items():
-        value = outputs[layer] if layer in case.tokens else _channels_first(outputs[layer])
+        value = case.channels_first(layer, outputs[layer])
         # Behind decibels of nearly nothing float32 costs the original itself more: of the largest value.
         largest = spec["arrays"][array]["abs_max"] if spectral else 1.0
         row(array, value, FROM_SPECTROGRAM * max(1.0, largest))
@@ -146,11 +154,7 @@ def compare(fixture: str, case: Case, classifier: Classifier) -> list[Row]:
         body = fixture_rules.decibel_like(fixture, spec["body_input"]["shape"])
         mid = case.layers["after__" + spec["arrays"]["body_mid"]["of"].replace(".", "_")]
         outputs = _run(classifier, body, [mid])
-        row(
-            "body_mid",
-            outputs[mid] if mid in case.tokens else _channels_first(outputs[mid]),
-            FROM_SPECTROGRAM,
-        )
+        row("body_mid", case.channels_first(mid, outputs[mid]), FROM_SPECTROGRAM)
         row("body_logits", outputs["logits"], TIGHT)
     return rows
 
@@ -161,10 +165,6 @@ def _run(classifier: Classifier, features, layers: list[str]) -> dict[str, np.nd
     outputs = keras.Model(backbone.input, ends)(features, training=False)
     outputs["logits"] = classifier.head(classifier.pooling(outputs["backbone"]))
     return {name: _numpy(value) for name, value in outputs.items()}
-
-
-def _channels_first(value: np.ndarray) -> np.ndarray:
-    return np.moveaxis(value, -1, 1)
 
 
 def _numpy(value) -> np.ndarray:

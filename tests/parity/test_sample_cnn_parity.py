@@ -13,10 +13,14 @@ def _layers(*numbers: int) -> dict[str, str]:
     return {f"after__layer{n}": f"layer{n}_relu" if n in (1, 11) else f"layer{n}" for n in numbers}
 
 
+_case = partial(Case, backend_layout=True)
+
 CASES = {
-    "samplecnn": Case("sample-cnn", "sample-cnn", _layers(1, 2, 5, 10, 11)),
-    "samplecnn_se": Case("sample-cnn-se", "sample-cnn-se", _layers(1, 2, 5, 11) | {"after__dense1": "dense"}),
-    "clmr_samplecnn": Case(
+    "samplecnn": _case("sample-cnn", "sample-cnn", _layers(1, 2, 5, 10, 11)),
+    "samplecnn_se": _case(
+        "sample-cnn-se", "sample-cnn-se", _layers(1, 2, 5, 11) | {"after__dense1": "dense"}
+    ),
+    "clmr_samplecnn": _case(
         "sample-cnn-clmr",
         "clmr",
         {
