@@ -38,3 +38,20 @@ def write_wav(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def log_mel_root(tmp_path_factory) -> Path:
+    """A folder laid out like FMA-small's: 24, 12 and 12 tracks in the three splits, two genres."""
+    root = tmp_path_factory.mktemp("data") / "fma-small-logmel"
+    root.mkdir()
+    splits = ["train"] * 24 + ["validation"] * 12 + ["test"] * 12
+    genres = ["Folk", "Rock"] * 24
+    rows = [
+        f"{i},{split},{genre},{genre}" for i, (split, genre) in enumerate(zip(splits, genres, strict=True))
+    ]
+    (root / "tracks.csv").write_text("\n".join(["track_id,split,genre,genres", *rows]) + "\n")
+    images = np.random.default_rng(0).integers(200, size=(48, 128, 128), dtype=np.uint8)
+    images[1::2, 64:] += 10  # Rock is a little brighter
+    np.savez(root / "part-0.npz", track_id=np.arange(48), logmel=images)
+    return root

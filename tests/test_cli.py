@@ -74,7 +74,9 @@ def presets(monkeypatch):
     monkeypatch.setattr(zoo, "read_manifest", lambda: manifest)
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["models"], ["tag", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["models"], ["tag", "--help"], ["pretrain", "--help"]], ids=" ".join
+)
 def test_light_commands_import_nothing_heavy(args):
     script = f"""
 import sys
@@ -92,7 +94,17 @@ finally:
 
 def test_help_names_every_command(invoke):
     text = invoke("--help").stdout
-    for command in ("tag", "embed", "models", "describe", "explain", "evaluate"):
+    for command in (
+        "tag",
+        "embed",
+        "models",
+        "describe",
+        "explain",
+        "evaluate",
+        "pretrain",
+        "probe",
+        "distill",
+    ):
         assert f" {command} " in text
 
 

@@ -109,3 +109,32 @@ def test_show_augmentations(tmp_path, monkeypatch, capsys):
     assert (
         "has 12.0 s; expected at least 6 s, and at least 2 s from --start 11.0 on" in capsys.readouterr().err
     )
+
+
+@pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # bright and dark are easy
+def test_pretrain_moco(log_mel_folder, tmp_path, capsys, monkeypatch):
+    run, pretrain = tmp_path / "moco", script("pretrain_moco")
+    small = {"patch_size": 16, "embed_dim": 8, "depths": (1, 1), "heads": (1, 2), "window": 2}
+    monkeypatch.setattr(pretrain, "NETWORK", small)
+    arguments = ["--data", str(log_mel_folder), "--output", str(run), "--epochs", "1", "--batch-size", "20"]
+    pretrain.main(arguments)
+    assert "linear probe: " in capsys.readouterr().out
+    assert music_zoo.load(run / "preset").labels == ("Bright", "Dark")
+
+
+def test_pretrain_simclr(tmp_path, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+    t = np.arange(12_000) / 22_050
+    for label in ("noise", "tone"):
+        (tmp_path / "music" / label).mkdir(parents=True)
+        for i in range(5):
+            sound = rng.standard_normal(12_000) if label == "noise" else np.sin(2 * np.pi * 110 * (i + 2) * t)
+            soundfile.write(tmp_path / "music" / label / f"{i}.wav", 0.1 * sound, 22_050)
+    pretrain = script("pretrain_simclr")
+    monkeypatch.setattr(pretrain, "SAMPLES", 3**7)
+    monkeypatch.setattr(pretrain.SampleCNN, "xla_on_tensorflow", False)  # compiles for longer than it runs
+    monkeypatch.setattr(pretrain, "WIDTHS", (8,) * 7)
+    arguments = [str(tmp_path / "music"), "--output", str(tmp_path / "clmr"), "--epochs", "1"]
+    pretrain.main([*arguments, "--batch-size", "4", "--clip", "0.5"])
+    assert "linear probe: " in capsys.readouterr().out
+    assert music_zoo.load(tmp_path / "clmr", labels=["x", "y"]).labels == ("x", "y")
