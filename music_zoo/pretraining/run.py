@@ -367,7 +367,9 @@ def _new_trainer(
         trainer = METHODS[settings.method](encoder, views, **options)
     except TypeError as error:
         raise PretrainingError(f"method_options of {settings.method}: {error}") from error
-    compile_for(trainer, settings, steps_per_epoch, jit_compile=encoder.jit_compile)
+    # On TensorFlow, XLA makes the augmentations of waveforms three times as slow (its random numbers do).
+    slow = chain is clmr and keras.config.backend() == "tensorflow"
+    compile_for(trainer, settings, steps_per_epoch, jit_compile=encoder.jit_compile and not slow)
     return trainer
 
 
