@@ -186,6 +186,17 @@ def _merge(x):
     return torch.cat([x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], -1)
 
 
+class RowPositions(nn.Module):
+    """Adds a learned vector to each row of an image, `(batch, height, width, channels)`."""
+
+    def __init__(self, rows: int, width: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(rows, 1, width))
+
+    def forward(self, x):
+        return x + self.table
+
+
 def swin(
     *,
     n_mels=128,
@@ -195,9 +206,13 @@ def swin(
     heads=(3, 6, 12, 24),
     window=7,
     mlp_ratio=4,
+    frequency_positions=False,
+    input_mean=0.0,
+    input_std=1.0,
     classes,
 ):
     stages, width, rows = [], embed_dim, -(-n_mels // patch_size)
+    positions = {"positions": RowPositions(rows, embed_dim)} if frequency_positions else {}
     for stage, (depth, count) in enumerate(zip(depths, heads, strict=True), start=1):
         side = min(window, rows)
         shifts = [side // 2 if block % 2 and rows > side else 0 for block in range(depth)]
@@ -209,11 +224,13 @@ def swin(
         stages.append(sequence(**parts))
     return sequence(
         image=image(),
+        standardize=Apply(lambda x: (x - input_mean) / input_std),
         patch_embed=sequence(
             proj=nn.Conv2d(1, embed_dim, patch_size, patch_size),
             channels_last=Apply(lambda x: x.permute(0, 2, 3, 1)),
             norm=nn.LayerNorm(embed_dim),
         ),
+        **positions,
         layers=nn.Sequential(*stages),
         norm=nn.LayerNorm(width),
         mean=Apply(lambda x: x.mean((1, 2))),
