@@ -28,7 +28,8 @@ class MoCo(Pretrainer):
         temperature: Of the similarities: 0.2 in version 2, 0.07 in version 1.
         momentum: Share of itself that the key network keeps in a step: 0.999 in the paper, for long
             trainings; 0.99 in MoBY.
-        groups: Groups of a batch with statistics of their own; None: 4 where the encoder has batch
+        batch_norm: Normalise within the projection head, as in MoBY: without, a small Swin begins slowly.
+        groups: Groups of a batch with statistics of their own; None: 4 where encoder or head have batch
             normalisation, else 1.
         seed: Of the queue's first content and the shuffling.
         name: Name of the model.
@@ -46,6 +47,7 @@ class MoCo(Pretrainer):
         queue_length: int = 4096,
         temperature: float = 0.2,
         momentum: float = 0.99,
+        batch_norm: bool = False,
         groups: int | None = None,
         seed: int | None = None,
         name: str = "moco",
@@ -56,15 +58,15 @@ class MoCo(Pretrainer):
                 f"MoCo needs a queue of at least one batch, got queue_length={queue_length}."
             )
         width = encoder.output_shape[-1]
-        self.projector = mlp(width, (width, 128) if projection is None else projection, name="projector")
+        projection = (width, 128) if projection is None else projection
+        self.projector = mlp(width, projection, name="projector", batch_norm=batch_norm)
         self.key_encoder = self.target_of(encoder)
         self.key_projector = self.target_of(self.projector)
         self.max_batch = queue_length
         self.temperature = temperature
         self.momentum = momentum
-        has_norm = any(
-            isinstance(part, keras.layers.BatchNormalization) for part in encoder._flatten_layers()
-        )
+        parts = [*encoder._flatten_layers(), *self.projector._flatten_layers()]
+        has_norm = any(isinstance(part, keras.layers.BatchNormalization) for part in parts)
         self.groups = groups or (4 if has_norm else 1)
         self.min_batch = 1 if self.groups == 1 else 2 * self.groups
         self.seed_generator = keras.random.SeedGenerator(seed)
