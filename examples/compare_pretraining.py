@@ -30,11 +30,11 @@ from music_zoo.files import replacing
 from music_zoo.pretraining import METHODS
 from music_zoo.pretraining.run import Settings, new_classifier, pretrain
 
-#: What differs from the methods' own defaults: the contrastive loss of the study, and for MoCo, whose key
-#: network changes fast in a short training, a queue that does not grow old.
+#: What differs from the methods' own defaults: the contrastive loss of the study; for MoCo, whose key network
+#: changes fast in a short training, a queue that does not grow old, and the batch normalisation of the others.
 OPTIONS = {
     "simclr": {"temperature": 0.1, "projection": [1024, 1024, 2048], "batch_norm": True},
-    "moco": {"temperature": 0.1, "queue_length": 1024},
+    "moco": {"temperature": 0.1, "queue_length": 1024, "batch_norm": True},
 }
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC", "pr_auc": "PR AUC"}
 

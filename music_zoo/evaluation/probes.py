@@ -4,6 +4,7 @@ Features are `(files, dimensions)`; targets are class indices `(files,)` for sin
 `(files, classes)` for multi-label. scikit-learn is imported when it is needed, not before.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -348,15 +349,19 @@ def _predict_standardised(scaler, task: Task, columns, constant, estimator, feat
 
 
 def _fit_linear(features, targets, task: Task, score: Callable | None, seed: int):
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
     best, best_score, chosen = None, -np.inf, {}
     for inverse_penalty in INVERSE_PENALTIES if score else (1.0,):
-        estimator = LogisticRegression(C=inverse_penalty, max_iter=1000)
+        # The weakest penalties may take thousands of steps that no longer matter on other files.
+        estimator = LogisticRegression(C=inverse_penalty, max_iter=200, tol=1e-3)
         if task == "multi_label":
             estimator = OneVsRestClassifier(estimator)
-        estimator.fit(features, targets)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            estimator.fit(features, targets)
         reached = score(estimator) if score else 0.0
         if reached > best_score:  # of equals the strongest penalty
             best, best_score, chosen = estimator, reached, {"C": inverse_penalty}
