@@ -28,10 +28,11 @@ from music_zoo.datasets import LogMelDataset, dequantize, open_dataset
 from music_zoo.evaluation import label_efficiency, plot_label_efficiency, probe
 from music_zoo.files import replacing
 from music_zoo.pretraining import METHODS
-from music_zoo.pretraining.run import Settings, new_classifier, pretrain
+from music_zoo.pretraining.run import new_classifier, pretrain
+from music_zoo.pretraining.settings import Settings
 
-#: What differs from the methods' own defaults: the contrastive loss of the study; for MoCo, whose key network
-#: changes fast in a short training, a queue that does not grow old, and the batch normalisation of the others.
+#: What differs from the methods' own defaults: the contrastive loss of the study; for MoCo, whose key
+#: network changes fast in a short training, a queue that does not grow old, and batch normalisation.
 OPTIONS = {
     "simclr": {"temperature": 0.1, "projection": [1024, 1024, 2048], "batch_norm": True},
     "moco": {"temperature": 0.1, "queue_length": 1024, "batch_norm": True},

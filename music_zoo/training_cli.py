@@ -76,9 +76,10 @@ def pretrain(
     dataset = open_splits(data)
     import_keras()
     from music_zoo.pretraining import run
+    from music_zoo.pretraining.settings import settings_of
 
     with _Training(output, tensorboard) as training, _notes(training.say):
-        run.pretrain(run.settings_of(values), dataset, output, training.say, training.callbacks)
+        run.pretrain(settings_of(values), dataset, output, training.say, training.callbacks)
 
 
 def distill(
@@ -117,9 +118,10 @@ def distill(
     more = None if unlabelled is None else open_splits(unlabelled)
     import_keras()
     from music_zoo import zoo
-    from music_zoo.pretraining import distillation, run
+    from music_zoo.pretraining import distillation
+    from music_zoo.pretraining.settings import settings_of
 
-    chosen = run.settings_of(values, distillation.DistillSettings)
+    chosen = settings_of(values, distillation.DistillSettings)
     with _Training(output, tensorboard) as training, _notes(training.say):
         distillation.distill(
             chosen, zoo.load(teacher), dataset, output, more, training.say, training.callbacks

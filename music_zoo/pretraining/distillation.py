@@ -15,9 +15,11 @@ from music_zoo.datasets.batches import ImageBatches
 from music_zoo.errors import DatasetError, PretrainingError
 from music_zoo.evaluation.evaluate import check_features, targets_of
 from music_zoo.layers.augmentation import s3t
+from music_zoo.pretraining.callbacks import Lines
 from music_zoo.pretraining.checkpoints import Checkpoint
 from music_zoo.pretraining.noisy_student import Halves, NoisyStudent
-from music_zoo.pretraining.run import Lines, Precision, compile_for, dtype_policy, new_classifier
+from music_zoo.pretraining.run import compile_for, dtype_policy, new_classifier
+from music_zoo.pretraining.settings import Precision
 from music_zoo.zoo import load
 
 

@@ -1,16 +1,14 @@
 """One run of pretraining, from settings and data to a preset: what `music-zoo pretrain` does."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from math import ceil, inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from music_zoo.audio import load as load_audio
 from music_zoo.audio import probe
@@ -19,15 +17,14 @@ from music_zoo.classifier import Classifier
 from music_zoo.datasets import AudioDataset, LogMelDataset
 from music_zoo.datasets.batches import Batches, ImageBatches, WaveformBatches
 from music_zoo.datasets.streaming import AudioBatches
-from music_zoo.errors import AudioError, DatasetError, PretrainingError
-from music_zoo.evaluation import fit_probe, probe_metrics
-from music_zoo.evaluation.embedded import embed_split, task_of
+from music_zoo.errors import AudioError, PretrainingError
 from music_zoo.layers.augmentation import CHAINS, TwoSegments, clmr
 from music_zoo.layers.front_end import FrontEnd
-from music_zoo.models import named_configs
 from music_zoo.pretraining import METHODS, Pretrainer, TwoViews
+from music_zoo.pretraining.callbacks import Lines, Score, can_score
 from music_zoo.pretraining.checkpoints import Checkpoint
 from music_zoo.pretraining.schedules import warmup_cosine
+from music_zoo.pretraining.settings import Precision, Settings, named_config, resolved
 from music_zoo.zoo import load
 
 #: The one label of a preset whose head is untrained. Load it with labels of your own.
@@ -36,79 +33,11 @@ UNTRAINED = "untrained"
 #: Weights that decay would only hurt.
 NO_DECAY = ["bias", "gamma", "beta", "bias_table", "table"]
 
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-
 #: Audio that takes no more bytes than this, as 16-bit floats, is decoded once and kept.
 MEMORY = 1_000_000_000
 
 #: More files than this are not even asked for their length.
 MANY_FILES = 20_000
-
-#: Tracks of the training split that the periodic kNN accuracy looks at, at most.
-KNN_TRACKS = 2000
-
-
-class Settings(BaseModel):
-    """All that decides a run, but for the data; what a configuration file may hold.
-
-    Attributes:
-        method: Name of one of `music_zoo.pretraining.METHODS`.
-        encoder: Name of a configuration, see `music_zoo.models.named_configs`.
-        method_options: Arguments of the method's class.
-        encoder_options: Settings of the backbone that differ from its configuration's.
-        sample_rate: Of an encoder that learns from audio, in Hz; None: its configuration's.
-        augmentation: Name of one of `music_zoo.layers.augmentation.CHAINS`; None: `"clmr"` for an encoder of
-            waveforms, else `"s3t"`.
-        segment: Length of a view in seconds; None: 10 of stored features, of audio a window of the encoder.
-        distance: Seconds from the end of one view to the start of the other, at the least; negative: overlap.
-            None: 0 for stored features; for audio, as CLMR does, as much overlap as there can be.
-        clip: Seconds of an audio file, at a random place, from which both views are taken; None: as few as
-            hold them.
-        epochs, batch_size, seed: Of the training.
-        learning_rate: The largest; it rises over `warmup_epochs` and falls to 0 on a cosine.
-        weight_decay, clip_norm: Of AdamW.
-        precision: Keras' dtype policy.
-        knn_every: Epochs from one kNN accuracy to the next, where the data have labels; 0: none.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    method: Literal[tuple(METHODS)]
-    encoder: str = "swin-compact"
-    method_options: dict[str, Any] = {}
-    encoder_options: dict[str, Any] = {}
-    sample_rate: int | None = Field(None, gt=0)
-    augmentation: Literal[tuple(CHAINS)] | None = None
-    segment: float | None = Field(None, gt=0)
-    distance: float | None = None
-    clip: float | None = Field(None, gt=0)
-    epochs: int = Field(20, gt=0)
-    batch_size: int = Field(64, gt=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_epochs: float = Field(1.0, ge=0)
-    weight_decay: float = Field(0.05, ge=0)
-    clip_norm: float = Field(3.0, gt=0)
-    precision: Precision = "float32"
-    knn_every: int = Field(5, ge=0)
-    seed: int = 0
-
-
-def settings_of(values: Mapping[str, Any], kind: type[BaseModel] = Settings) -> Any:
-    """Return settings, checked.
-
-    Raises:
-        PretrainingError: Settings that there are not, or of values that cannot be; the message names each.
-    """
-    known = kind.model_fields
-    if unknown := [str(name) for name in values if name not in known]:
-        raise PretrainingError(
-            f"There is no setting {', '.join(map(repr, unknown))}; expected some of {', '.join(known)}."
-        )
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        raise PretrainingError(f"Settings: {'; '.join(wrong)}.") from error
 
 
 def pretrain(
@@ -166,7 +95,8 @@ def pretrain(
         if epoch:
             say(f"taking up {output} after epoch {epoch} of {settings.epochs}")
         output.mkdir(parents=True, exist_ok=True)
-        watch = [Score(classifier, dataset, settings.knn_every)] if _can_score(settings, dataset) else []
+        is_scored = settings.knn_every and can_score(dataset)
+        watch = [Score(classifier, dataset, settings.knn_every)] if is_scored else []
         if epoch < settings.epochs:
             trainer.fit(
                 batches,
@@ -182,60 +112,6 @@ def pretrain(
     classifier.save_preset(preset)
     say(f"wrote {preset}")
     return classifier
-
-
-def resolved(settings: Settings, dataset: LogMelDataset | AudioDataset) -> Settings:
-    """Return settings in which what was left open is what suits encoder and data.
-
-    Raises:
-        PretrainingError: No such encoder, or one that does not go with the data or the augmentation.
-        DatasetError: Recordings shorter than two segments.
-    """
-    config = named_config(settings.encoder)
-    steps, rate = config["front_end"]["layers"], config["front_end"]["sample_rate"]
-    stored = isinstance(dataset, LogMelDataset)
-    if stored and (settings.sample_rate or settings.clip):
-        raise PretrainingError(
-            "`sample_rate` and `clip` are settings for audio; the data are stored features."
-        )
-    augmentation = settings.augmentation or ("s3t" if steps else "clmr")
-    wrong = "clmr" if stored else None if steps else "s3t"
-    if augmentation == wrong:
-        raise PretrainingError(
-            f"The augmentation {wrong} changes {'waveforms' if stored else 'spectrograms'}, of which "
-            f"{dataset.name if stored else settings.encoder} knows nothing; expected one of "
-            f"{', '.join(sorted(CHAINS.keys() - {wrong}))}."
-        )
-    if stored:
-        segment = settings.segment or 10.0
-        distance = settings.distance or 0.0
-        clip, sample_rate = None, None
-    else:
-        sample_rate = settings.sample_rate or rate
-        # A network of waveforms keeps its number of samples.
-        segment = settings.segment or config["window"] * (1 if steps else rate / sample_rate)
-        distance = -segment if settings.distance is None else settings.distance
-        clip = settings.clip or 2 * segment + distance
-    length = dataset.seconds if stored else clip
-    if not 0 <= segment + distance <= length - segment + 1e-9:
-        raise DatasetError(
-            f"Two segments of {segment:g} s, {distance:g} s apart, do not fit into clips of {length:g} s: "
-            "shorten `segment`, or change `distance` (below 0, down to minus a segment, they overlap)."
-        )
-    own = {"augmentation": augmentation, "segment": segment, "distance": distance, "clip": clip}
-    return settings.model_copy(update=own | {"sample_rate": sample_rate})
-
-
-def named_config(name: str) -> dict:
-    """Return a named configuration.
-
-    Raises:
-        PretrainingError: There is none.
-    """
-    configs = named_configs()
-    if name not in configs:
-        raise PretrainingError(f"There is no configuration {name!r}; expected one of {', '.join(configs)}.")
-    return configs[name]
 
 
 def new_classifier(
@@ -403,62 +279,3 @@ def dtype_policy(precision: Precision) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _can_score(settings: Settings, dataset: LogMelDataset | AudioDataset) -> bool:
-    """Whether the data have labels for training and validation."""
-    if not settings.knn_every or not dataset.labels:
-        return False
-    try:
-        return all(dataset.split(name).targets is not None for name in ("train", "validation"))
-    except DatasetError:
-        return False
-
-
-class Score(keras.callbacks.Callback):
-    """Adds what a kNN probe scores on the validation split to the logs now and then."""
-
-    def __init__(self, classifier: Classifier, dataset: LogMelDataset | AudioDataset, every: int):
-        super().__init__()
-        self.classifier, self.dataset, self.every = classifier, dataset, every
-        self.metric = "accuracy" if task_of(dataset) == "single_label" else "pr_auc"
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Score; NaN in the epochs between."""
-        name = f"knn_{self.metric}"
-        logs[name] = float("nan")
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            if hasattr(self.model, "jax_state_sync"):
-                self.model.jax_state_sync()
-            train, validation = (
-                embed_split(self.classifier, self.dataset, split, most=KNN_TRACKS)
-                for split in ("train", "validation")
-            )
-            task = task_of(self.dataset)
-            knn = fit_probe("knn", train.features, train.targets, task, num_classes=len(self.dataset.labels))
-            probabilities = knn.predict_proba(validation.features)
-            logs[name] = probe_metrics(probabilities, validation.targets, task)[self.metric]
-
-
-class Lines(keras.callbacks.Callback):
-    """Says after each epoch what it brought, how fast, and how long the rest will take."""
-
-    def __init__(self, say: Callable[[str], None]):
-        super().__init__()
-        self.say = say
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Start the clock."""
-        self.begin, self.done = time.monotonic(), 0
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Say it."""
-        self.done += 1
-        seconds = (time.monotonic() - self.begin) / self.done
-        left = seconds * (self.params["epochs"] - epoch - 1)
-        values = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items() if value == value)
-        rate = self.params["steps"] / seconds if self.params["steps"] else 0.0
-        self.say(
-            f"epoch {epoch + 1}/{self.params['epochs']}  {values}  {rate:.1f} batches/s, "
-            f"{left / 60:.0f} min left"
-        )

@@ -14,7 +14,8 @@ from music_zoo.golden import check_golden
 from music_zoo.hub.preset_files import read_preset
 from music_zoo.layers import FrontEnd
 from music_zoo.pretraining import run
-from music_zoo.pretraining.run import Settings, new_classifier, pretrain, resolved, settings_of
+from music_zoo.pretraining.run import new_classifier, pretrain
+from music_zoo.pretraining.settings import Settings, resolved, settings_of
 
 pytestmark = pytest.mark.keras
 
