@@ -31,12 +31,14 @@ from music_zoo.pretraining import METHODS
 from music_zoo.pretraining.run import new_classifier, pretrain
 from music_zoo.pretraining.settings import Settings
 
-#: What differs from the methods' own defaults: the contrastive loss of the study; for MoCo, whose key
-#: network changes fast in a short training, a queue that does not grow old, and batch normalisation.
+#: What differs from the methods' own defaults: the contrastive loss of the study; and for MoCo, whose key
+#: network changes fast in a short training, a queue that does not grow old.
 OPTIONS = {
     "simclr": {"temperature": 0.1, "projection": [1024, 1024, 2048], "batch_norm": True},
-    "moco": {"temperature": 0.1, "queue_length": 1024, "batch_norm": True},
+    "moco": {"temperature": 0.1, "queue_length": 1024},
 }
+#: MoCo learns from one of the two views of a clip, the others from both: it sees each clip twice as often.
+EPOCHS = {"moco": 2}
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC", "pr_auc": "PR AUC"}
 
 
@@ -79,7 +81,7 @@ def encoder(name: str, dataset: LogMelDataset, folder: Path, args: argparse.Name
         method=name,
         encoder=args.encoder,
         augmentation="multi_view",  # two segments of a track as they are
-        epochs=args.epochs,
+        epochs=args.epochs * EPOCHS.get(name, 1),
         batch_size=args.batch_size,
         segment=args.segment,
         knn_every=args.epochs,
