@@ -1,5 +1,6 @@
 """Every script in examples/ runs, on small data made here."""
 
+import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -120,6 +121,27 @@ def test_pretrain_moco(log_mel_folder, tmp_path, capsys, monkeypatch):
     pretrain.main(arguments)
     assert "linear probe: " in capsys.readouterr().out
     assert music_zoo.load(run / "preset").labels == ("Bright", "Dark")
+
+
+def test_compare_pretraining(log_mel_folder, tmp_path, monkeypatch):
+    compare = script("compare_pretraining")
+    network = {"patch_size": 16, "embed_dim": 8, "depths": [1, 1], "heads": [1, 2], "window": 2}
+    small = functools.partial(compare.Settings, encoder_options=network, warmup_epochs=0)
+    monkeypatch.setattr(compare, "Settings", small)
+    arguments = [
+        "--data",
+        str(log_mel_folder),
+        "--output",
+        str(tmp_path),
+        "--methods",
+        "moco",
+        "--draws",
+        "1",
+    ]
+    compare.main([*arguments, "--epochs", "1", "--batch-size", "20"])
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["random weights", "moco"]
+    assert (tmp_path / "label-efficiency.png").stat().st_size > 0
 
 
 def test_pretrain_simclr(tmp_path, capsys, monkeypatch):
