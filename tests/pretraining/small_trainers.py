@@ -119,7 +119,7 @@ def losses_of_steps(method: str, steps: int = 20, batch_size: int = 8, **options
     trainer = small_trainer(method, views=False, **options)
     seed_weights(trainer)
     # With a rate of 0.1 and momentum, rounding errors of 1e-7 grow beyond 1e-4 in these steps.
-    trainer.compile(keras.optimizers.SGD(0.05), jit_compile=JIT)
+    trainer.compile(keras.optimizers.SGD(0.02), jit_compile=JIT)
     record = BatchLosses()
     trainer.fit(
         pairs(steps * batch_size),
