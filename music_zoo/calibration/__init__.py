@@ -6,13 +6,17 @@ Fitting and measuring are numpy only; the layer `Temperature` needs Keras, which
 from typing import TYPE_CHECKING
 
 from music_zoo.calibration.fitting import fit_temperature
+from music_zoo.calibration.plots import plot_mae_over_temperature, plot_reliability, write_curves
 from music_zoo.calibration.reliability import (
     ReliabilityCurve,
+    adaptive_calibration_error,
+    classwise_calibration_error,
     expected_calibration_error,
-    plot_reliability,
     reliability_curve,
     reliability_mae,
+    weighted_reliability_mae,
 )
+from music_zoo.calibration.sweep import TemperatureSweep, mae_over_temperature
 
 if TYPE_CHECKING:
     from music_zoo.calibration.temperature import Temperature
@@ -21,10 +25,17 @@ __all__ = [
     "Temperature",
     "fit_temperature",
     "ReliabilityCurve",
+    "TemperatureSweep",
+    "adaptive_calibration_error",
+    "classwise_calibration_error",
     "expected_calibration_error",
+    "mae_over_temperature",
+    "plot_mae_over_temperature",
     "plot_reliability",
     "reliability_curve",
     "reliability_mae",
+    "weighted_reliability_mae",
+    "write_curves",
 ]
 
 
