@@ -15,7 +15,8 @@ import numpy as np
 from keras import ops
 
 from music_zoo.audio import from_array, probe, resample_blocks, stream
-from music_zoo.classifier import Audio, Classifier
+from music_zoo.audio_model import Audio
+from music_zoo.classifier import Classifier
 from music_zoo.errors import AudioError
 from music_zoo.task_model import TASKS
 
