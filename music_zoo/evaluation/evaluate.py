@@ -7,7 +7,7 @@ import numpy as np
 
 from music_zoo.calibration import ReliabilityCurve, reliability_curve
 from music_zoo.classifier import Classifier
-from music_zoo.datasets import AudioFolder, LogMelDataset, NSynthTest, dequantize
+from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest, dequantize
 from music_zoo.errors import DatasetError, MusicZooError
 from music_zoo.evaluation.metrics import classification_metrics
 from music_zoo.layers import FrontEnd
@@ -54,7 +54,7 @@ class Evaluation:
 
 def evaluate(
     classifier: Classifier,
-    dataset: LogMelDataset | NSynthTest | AudioFolder,
+    dataset: LogMelDataset | AudioDataset | NSynthTest | AudioFolder,
     split: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -62,7 +62,7 @@ def evaluate(
 
     Args:
         classifier: Single-label: with the data set's labels, in any order. Multi-label: with some of
-            FMA-small's genre names.
+            them; of FMA-small's log-mels, with some of the genre names.
         dataset: Stored features, which must be those of the classifier's front end, or audio files, which are
             classified by the mean over their windows.
         split: `"test"` if None; an `AudioFolder` is a split already.
@@ -130,11 +130,18 @@ def targets_of(classifier: Classifier, dataset, split: str | None) -> np.ndarray
         DatasetError: The labels are not the classifier's.
     """
     if classifier.task == "multi_label":
-        if not isinstance(dataset, LogMelDataset):
+        if isinstance(dataset, LogMelDataset):
+            return dataset.tag_targets(split, classifier.labels)
+        if getattr(dataset, "task", "single_label") == "single_label":
             raise DatasetError(
                 f"{classifier.name} gives several labels to a file; the data have one per file."
             )
-        return dataset.tag_targets(split, classifier.labels)
+        if missing := sorted(set(classifier.labels) - set(dataset.labels)):
+            raise DatasetError(f"The data do not say which files are {missing}, labels of {classifier.name}.")
+        columns = [dataset.labels.index(label) for label in classifier.labels]
+        return dataset.split(split).targets[:, columns]
+    if getattr(dataset, "task", "single_label") == "multi_label":
+        raise DatasetError(f"{classifier.name} gives one label to a file; the data have several.")
     if set(dataset.labels) != set(classifier.labels):
         raise DatasetError(
             f"{classifier.name} and the data have different labels. Only in the data: "
