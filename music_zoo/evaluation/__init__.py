@@ -6,7 +6,7 @@ from music_zoo.evaluation.label_efficiency import (
     plot_label_efficiency,
     stratified_fraction,
 )
-from music_zoo.evaluation.metrics import bootstrap_interval, classification_metrics
+from music_zoo.evaluation.metrics import bootstrap_interval, classification_metrics, label_metrics
 from music_zoo.evaluation.probes import Probe, ProbeResult, fit_probe, probe, probe_metrics
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "classification_metrics",
     "fit_probe",
     "label_efficiency",
+    "label_metrics",
     "plot_label_efficiency",
     "probe",
     "probe_metrics",

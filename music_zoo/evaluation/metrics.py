@@ -4,13 +4,22 @@ All functions take probabilities `(files, classes)` and targets: class indices `
 or 1 `(files, classes)` for multi-label. scikit-learn is imported when a number needs it, not before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from music_zoo.calibration.checks import Task, check_probabilities
-from music_zoo.calibration.reliability import expected_calibration_error, reliability_mae
+from music_zoo.calibration.reliability import (
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability_mae,
+    weighted_reliability_mae,
+)
+
+Interval = tuple[float, float]
 
 
 def classification_metrics(
@@ -21,13 +30,16 @@ def classification_metrics(
     Single-label:
         `accuracy`; `macro_f1` over the classes that occur in targets or decisions; `nll`, the mean negative
         log-likelihood in nats; `brier`, the mean over files of the squared error summed over classes (0 to
-        2); `ece` of the winning class, 15 bins; `mae`, the ten-bucket reliability error over all classes of
-        Lukashevich et al. (2023).
+        2); `ece` and `adaptive_ece` of the winning class, 15 bins of equal width or of equally many files;
+        `classwise_ece`, the mean over classes of the ECE of each; `mae`, the ten-bucket reliability error
+        over all classes of Lukashevich et al. (2023); `weighted_mae`, that of the winning class, each bucket
+        counting by its files.
 
     Multi-label:
         `roc_auc` and `average_precision`, means over the tags that are true of some files and false of
-        others; `num_tags_left_out`, how many are not, which have no such curve; `nll`, the mean binary
-        cross-entropy; `ece`, pooled over files and tags; `mae` as above.
+        others; `nll`, the mean binary cross-entropy, and `brier`, the mean squared error, over files and tags
+        (0 to 1); the others as above, where in place of winning classes come all tags, pooled;
+        `num_tags_left_out`, how many tags are all true or all false, which have no ROC AUC.
 
     In `nll`, no probability given to the truth counts as less than 2.2e-16 (the spacing of float64 at 1, as
     in scikit-learn), so that one file cannot make it infinite.
@@ -37,30 +49,84 @@ def classification_metrics(
             multi-label targets of which no tag occurs both ways.
     """
     probabilities, targets = check_probabilities(probabilities, targets, task)
-    calibration = {
+    metrics = task_metrics(probabilities, targets, task)
+    if task == "single_label":
+        return metrics
+    left_out = (~_both_ways(targets)).sum()
+    if left_out == targets.shape[1]:
+        raise ValueError(
+            f"ROC AUC and average precision need a tag that is true of some files and false of others; none "
+            f"of the {left_out} tags is, over {len(targets)} files."
+        )
+    return metrics | {"num_tags_left_out": float(left_out)}
+
+
+def label_metrics(
+    probabilities: ArrayLike, targets: ArrayLike, labels: Sequence[str], task: Task = "single_label"
+) -> dict[str, dict[str, float]]:
+    """Return for each label the metrics of telling its files from the others, by the name of the label.
+
+    They are those of `classification_metrics` for one tag (of a single-label task: the class against all
+    others). A label that is true of all files or of none has no `roc_auc` and no `average_precision`.
+
+    Raises:
+        ValueError: Probabilities or targets that `music_zoo.calibration.checks.check_probabilities` refuses,
+            or another number of labels.
+    """
+    probabilities, targets = check_probabilities(probabilities, targets, task)
+    if len(labels) != probabilities.shape[1]:
+        raise ValueError(f"Got {len(labels)} labels for probabilities of {probabilities.shape[1]} classes.")
+    is_true = np.eye(len(labels), dtype=int)[targets] if task == "single_label" else targets
+    result = {}
+    for label, p, t in zip(labels, probabilities.T, is_true.T, strict=True):
+        metrics = task_metrics(p[:, None], t[:, None], "multi_label")
+        del metrics["classwise_ece"]  # of one class, it is the ECE
+        result[label] = {name: value for name, value in metrics.items() if not np.isnan(value)}
+    return result
+
+
+def task_metrics(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> dict[str, float]:
+    """Return the metrics of checked input, without `num_tags_left_out`; NaN where one is undefined."""
+    decisions = _single_label if task == "single_label" else _multi_label
+    return decisions(probabilities, targets) | {
         "nll": _nll(probabilities, targets, task),
         "ece": expected_calibration_error(probabilities, targets, task),
+        "adaptive_ece": adaptive_calibration_error(probabilities, targets, task),
+        "classwise_ece": classwise_calibration_error(probabilities, targets, task),
         "mae": reliability_mae(probabilities, targets, task),
+        "weighted_mae": weighted_reliability_mae(probabilities, targets, task),
     }
-    decisions = _single_label if task == "single_label" else _multi_label
-    return decisions(probabilities, targets) | calibration
 
 
+@overload
 def bootstrap_interval(
     metric: Callable[[np.ndarray, np.ndarray], float],
     probabilities: ArrayLike,
     targets: ArrayLike,
-    n: int = 1000,
-    seed: int = 0,
-    skip_undefined: bool = False,
-) -> tuple[float, float]:
+    n: int = ...,
+    seed: int = ...,
+    skip_undefined: bool = ...,
+) -> Interval: ...
+@overload
+def bootstrap_interval(
+    metric: Callable[[np.ndarray, np.ndarray], Mapping[str, float]],
+    probabilities: ArrayLike,
+    targets: ArrayLike,
+    n: int = ...,
+    seed: int = ...,
+    skip_undefined: bool = ...,
+) -> dict[str, Interval]: ...
+def bootstrap_interval(metric, probabilities, targets, n=1000, seed=0, skip_undefined=False):
     """Return the 95 % interval of a metric: its 2.5 and 97.5 percentiles over resampled sets of files.
 
     It says how far the choice of test files may have moved the number; not how far another training would.
+    An error of calibration is a mean of absolute differences, which resampling makes larger: its interval may
+    lie above the number itself, most of all with few files.
 
     Args:
         metric: From probabilities and targets to a number, such as
-            `lambda p, t: classification_metrics(p, t)["accuracy"]`.
+            `lambda p, t: classification_metrics(p, t)["accuracy"]`, or to several by name, such as
+            `classification_metrics`; the latter gives intervals by name.
         probabilities: `(files, ...)`.
         targets: `(files, ...)`.
         n: Number of resampled sets.
@@ -80,11 +146,19 @@ def bootstrap_interval(
             f"probabilities, {len(targets)} targets, n={n}."
         )
     draws = np.random.default_rng(seed).integers(files, size=(n, files))
-    values = np.array([metric(probabilities[draw], targets[draw]) for draw in draws])
+    values = [metric(probabilities[draw], targets[draw]) for draw in draws]
+    if not isinstance(values[0], Mapping):
+        return _percentiles("The metric", values, skip_undefined)
+    return {name: _percentiles(name, [each[name] for each in values], skip_undefined) for name in values[0]}
+
+
+def _percentiles(name: str, values: list[float], skip_undefined: bool) -> Interval:
+    values = np.array(values)
+    n = len(values)
     if skip_undefined and not np.isnan(values).all():
         values = values[~np.isnan(values)]
     if infinite := (~np.isfinite(values)).sum():
-        raise ValueError(f"The metric is not finite on {infinite} of {n} resampled sets of files.")
+        raise ValueError(f"{name} is not finite on {infinite} of {n} resampled sets of files.")
     low, high = np.percentile(values, (2.5, 97.5))
     return float(low), float(high)
 
@@ -112,15 +186,16 @@ def _single_label(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, f
 def _multi_label(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    both_ways = targets.any(axis=0) & ~targets.all(axis=0)
-    if not both_ways.any():
-        raise ValueError(
-            f"ROC AUC and average precision need a tag that is true of some files and false of others; none "
-            f"of the {both_ways.size} tags is, over {len(targets)} files."
-        )
-    probabilities, targets = probabilities[:, both_ways], targets[:, both_ways]
+    both_ways = _both_ways(targets)
+    tags = targets[:, both_ways], probabilities[:, both_ways]
+    defined = both_ways.any()
     return {
-        "roc_auc": float(roc_auc_score(targets, probabilities, average="macro")),
-        "average_precision": float(average_precision_score(targets, probabilities, average="macro")),
-        "num_tags_left_out": float((~both_ways).sum()),
+        "roc_auc": float(roc_auc_score(*tags, average="macro")) if defined else np.nan,
+        "average_precision": float(average_precision_score(*tags, average="macro")) if defined else np.nan,
+        "brier": float(((probabilities - targets) ** 2).mean()),
     }
+
+
+def _both_ways(targets: np.ndarray) -> np.ndarray:
+    """Return for each tag whether it is true of some files and false of others."""
+    return targets.any(axis=0) & ~targets.all(axis=0)

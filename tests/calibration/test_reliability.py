@@ -8,13 +8,23 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 
 from music_zoo.calibration import (
+    adaptive_calibration_error,
+    classwise_calibration_error,
     expected_calibration_error,
-    plot_reliability,
     reliability_curve,
     reliability_mae,
+    weighted_reliability_mae,
 )
 
 FIXTURE = Path(__file__).parents[1] / "parity" / "temperature.npz"
+
+ERRORS = (
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability_mae,
+    weighted_reliability_mae,
+)
 
 
 def random_case(seed, files=200, classes=5):
@@ -52,6 +62,65 @@ def test_mae_by_hand():
     assert curve.mae == pytest.approx((0.1 + 0.0) / 2)
 
 
+def test_weighted_mae_by_hand():
+    # The winners: 0.8 four times, right three times; 0.6 twice, never right. Their buckets are (0.7, 0.8],
+    # of share 4/6, off by |0.75 - 0.75|, and (0.5, 0.6], of share 2/6, off by |0 - 0.55|.
+    probabilities = np.array([[0.8, 0.2]] * 4 + [[0.4, 0.6]] * 2)
+    targets = np.array([0, 0, 0, 1, 0, 0])
+    assert weighted_reliability_mae(probabilities, targets) == pytest.approx(0.55 * 2 / 6)
+    curve = reliability_curve(probabilities, targets, decisions=True)
+    assert curve.counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 4, 0, 0]
+    # Multi-label has no winners: three of 0.2, one true, off by |1/3 - 0.15|, and one of 0.9, off by 0.15.
+    tags = np.array([[0.2, 0.2], [0.2, 0.9]])
+    error = weighted_reliability_mae(tags, [[0, 1], [0, 1]], "multi_label")
+    assert error == pytest.approx((3 * (1 / 3 - 0.15) + 0.15) / 4)
+
+
+def test_adaptive_ece_by_hand():
+    # Two bins of two winners: (0.6, 0.7), one right, off by |0.5 - 0.65|; (0.8, 0.9), both, off by 0.15.
+    winner = np.array([0.9, 0.6, 0.8, 0.7])
+    probabilities = np.stack([winner, 1 - winner], axis=1)
+    assert adaptive_calibration_error(probabilities, [0, 0, 0, 1], n_bins=2) == pytest.approx(0.15)
+    # Bins of equal width, (0.5, 1] the only one with winners: |0.75 - 0.75|.
+    assert expected_calibration_error(probabilities, [0, 0, 0, 1], n_bins=2) == pytest.approx(0)
+
+
+def test_adaptive_bins_keep_equal_probabilities_together():
+    # Three of 0.6 and one of 0.9 into two bins: the three share one, two of them right.
+    probabilities = np.array([[0.6, 0.4]] * 3 + [[0.9, 0.1]])
+    error = adaptive_calibration_error(probabilities, [0, 0, 1, 0], n_bins=2)
+    assert error == pytest.approx((3 * (2 / 3 - 0.6) + 0.1) / 4)
+
+
+def test_adaptive_bins_hold_equally_many():
+    probabilities, targets = random_case(5, files=90)
+    order = np.argsort(probabilities.max(axis=1))
+    bins = [probabilities[part] for part in np.split(order, 15)]  # six winners each
+    right = [(p.argmax(axis=1) == targets[part]) for p, part in zip(bins, np.split(order, 15), strict=True)]
+    by_hand = np.mean([abs(r.mean() - p.max(axis=1).mean()) for r, p in zip(right, bins, strict=True)])
+    assert adaptive_calibration_error(probabilities, targets) == pytest.approx(by_hand)
+
+
+def test_classwise_ece_by_hand():
+    # Class 0: four of 0.8, three true: 0.05. Class 1: four of 0.2, one true: 0.05. Class 2: never, 0.
+    probabilities = np.tile([0.8, 0.2, 0.0], (4, 1))
+    assert classwise_calibration_error(probabilities, [0, 0, 0, 1]) == pytest.approx(0.1 / 3)
+
+
+def test_classwise_ece_is_the_mean_of_that_of_each_class():
+    probabilities, targets = random_case(6)
+    of_each = []
+    for index in range(5):
+        accuracy, confidence = calibration_curve(targets == index, probabilities[:, index], n_bins=15)
+        counts = np.histogram(probabilities[:, index], np.linspace(0, 1, 16))[0]
+        of_each.append((counts[counts > 0] * np.abs(accuracy - confidence)).sum() / len(targets))
+    assert classwise_calibration_error(probabilities, targets) == pytest.approx(np.mean(of_each))
+    one_hot = np.eye(5)[targets]
+    assert classwise_calibration_error(probabilities, one_hot, "multi_label") == pytest.approx(
+        np.mean(of_each)
+    )
+
+
 def test_buckets_are_open_below_and_closed_above():
     edges = np.linspace(0, 1, 11)
     probabilities = np.stack([edges, 1 - edges], axis=1)
@@ -69,8 +138,9 @@ def test_calibrated_data_has_no_error(task):
     true = (rng.uniform(size=p.size) < p).astype(int)
     probabilities = np.stack([1 - p, p], axis=1)
     targets = true if task == "single_label" else np.stack([1 - true, true], axis=1)
-    assert reliability_mae(probabilities, targets, task) < 0.004
-    assert expected_calibration_error(probabilities, targets, task) < 0.004
+    for error in ERRORS:
+        assert error(probabilities, targets, task) < 0.004
+        assert error(probabilities[:, ::-1], targets, task) > 0.3
 
 
 def test_overconfidence_is_measured_exactly():
@@ -100,7 +170,7 @@ def test_neither_the_order_of_files_nor_of_classes_matters(seed):
     rng = np.random.default_rng(seed)
     files, classes = rng.permutation(40), rng.permutation(5)
     shuffled = probabilities[files][:, classes], np.argsort(classes)[targets[files]]
-    for measure in (reliability_mae, expected_calibration_error):
+    for measure in ERRORS:
         assert measure(*shuffled) == pytest.approx(measure(probabilities, targets), abs=1e-12)
 
 
@@ -108,7 +178,7 @@ def test_neither_the_order_of_files_nor_of_classes_matters(seed):
 @given(seed=st.integers(0, 999))
 def test_errors_lie_between_zero_and_one(seed):
     probabilities, targets = random_case(seed, files=7)
-    for measure in (reliability_mae, expected_calibration_error):
+    for measure in ERRORS:
         assert 0 <= measure(probabilities, targets) <= 1
 
 
@@ -137,32 +207,5 @@ def test_float16_softmax_is_accepted():
 def test_no_buckets_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
         reliability_curve([[0.5, 0.5]], [0], n_buckets=0)
-
-
-def test_the_picture_shows_each_curve_and_its_counts(tmp_path):
-    probabilities, targets = random_case(4)
-    sharper = softmax(3 * np.log(probabilities), axis=1)
-    curves = {
-        "before": reliability_curve(sharper, targets),
-        "after": reliability_curve(probabilities, targets),
-    }
-    figure = plot_reliability(curves, tmp_path / "made" / "reliability.png")
-    assert (tmp_path / "made" / "reliability.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in (tmp_path / "made").iterdir()] == ["reliability.png"]
-    above, beneath = figure.axes
-    drawn = {line.get_label().split(" ")[0]: line.get_xydata() for line in above.lines[1:]}
-    for name, curve in curves.items():
-        filled = curve.counts > 0
-        np.testing.assert_array_equal(
-            drawn[name], np.stack([curve.targets[filled], curve.accuracy[filled]], axis=1)
-        )
-    assert [patch.get_data().values.sum() for patch in beneath.patches] == [1000, 1000]
-
-
-def test_a_picture_needs_curves_and_a_known_format(tmp_path):
-    with pytest.raises(ValueError, match="at least one curve"):
-        plot_reliability({}, tmp_path / "a.png")
-    curve = reliability_curve([[0.5, 0.5]], [0])
-    with pytest.raises(ValueError, match="must end in"):
-        plot_reliability({"a": curve}, tmp_path / "a.nonsense")
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="at least 1"):
+        adaptive_calibration_error([[0.5, 0.5]], [0], n_bins=0)

@@ -5,8 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from music_zoo.calibration import expected_calibration_error, reliability_mae
-from music_zoo.evaluation import bootstrap_interval, classification_metrics
+from music_zoo.calibration import (
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability_mae,
+    weighted_reliability_mae,
+)
+from music_zoo.evaluation import bootstrap_interval, classification_metrics, label_metrics
 
 
 def single(seed, files=60, classes=4):
@@ -17,6 +23,17 @@ def single(seed, files=60, classes=4):
 def multi(seed, files=60, tags=5):
     rng = np.random.default_rng(seed)
     return rng.uniform(size=(files, tags)), rng.integers(2, size=(files, tags))
+
+
+def calibration_errors(p, y, task):
+    """What tests/calibration/test_reliability.py checks."""
+    return {
+        "ece": expected_calibration_error(p, y, task),
+        "adaptive_ece": adaptive_calibration_error(p, y, task),
+        "classwise_ece": classwise_calibration_error(p, y, task),
+        "mae": reliability_mae(p, y, task),
+        "weighted_mae": weighted_reliability_mae(p, y, task),
+    }
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -31,9 +48,7 @@ def test_single_label_metrics_equal_scikit_learns(seed, classes):
         "macro_f1": sklearn.metrics.f1_score(y, winners, average="macro"),
         "nll": sklearn.metrics.log_loss(y, p, labels=range(classes)),
         "brier": np.mean([classes * np.mean((a - b) ** 2) for a, b in zip(p, one_hot, strict=True)]),
-        "ece": expected_calibration_error(p, y),
-        "mae": reliability_mae(p, y),
-    }
+    } | calibration_errors(p, y, "single_label")
     assert metrics == pytest.approx(expected, abs=1e-12)
     assert all(type(value) is float for value in metrics.values())
 
@@ -77,10 +92,44 @@ def test_multi_label_metrics_equal_scikit_learns(seed):
         ),
         "num_tags_left_out": 0.0,
         "nll": np.mean([sklearn.metrics.log_loss(y[:, t], p[:, t]) for t in tags]),
-        "ece": expected_calibration_error(p, y, "multi_label"),
-        "mae": reliability_mae(p, y, "multi_label"),
-    }
+        "brier": np.mean([sklearn.metrics.brier_score_loss(y[:, t], p[:, t]) for t in tags]),
+    } | calibration_errors(p, y, "multi_label")
     assert classification_metrics(p, y, "multi_label") == pytest.approx(expected, abs=1e-12)
+
+
+def one_against_the_rest(p, y):
+    """One column's metrics, from scikit-learn."""
+    return {
+        "roc_auc": sklearn.metrics.roc_auc_score(y, p),
+        "average_precision": sklearn.metrics.average_precision_score(y, p),
+        "nll": sklearn.metrics.log_loss(y, p),
+        "brier": sklearn.metrics.brier_score_loss(y, p),
+    }
+
+
+def test_metrics_of_each_label_equal_scikit_learns():
+    p, y = multi(4)
+    labels = ["a", "b", "c", "d", "e"]
+    by_label = label_metrics(p, y, labels, "multi_label")
+    assert list(by_label) == labels
+    for tag, metrics in enumerate(by_label.values()):
+        expected = one_against_the_rest(p[:, tag], y[:, tag])
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+        assert metrics["ece"] == expected_calibration_error(p[:, [tag]], y[:, [tag]], "multi_label")
+    p, y = single(4, classes=3)
+    for index, metrics in enumerate(label_metrics(p, y, "abc").values()):
+        expected = one_against_the_rest(p[:, index], y == index)
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_label_that_is_never_true_has_the_metrics_that_are_defined():
+    p, y = multi(4)
+    y[:, 1] = 0
+    metrics = label_metrics(p, y, "abcde", "multi_label")
+    assert set(metrics["a"]) - set(metrics["b"]) == {"roc_auc", "average_precision"}
+    assert metrics["b"]["brier"] == pytest.approx((p[:, 1] ** 2).mean())
+    with pytest.raises(ValueError, match="4 labels for probabilities of 5 classes"):
+        label_metrics(p, y, "abcd", "multi_label")
 
 
 def test_tags_that_occur_one_way_only_are_left_out_and_counted():
@@ -141,6 +190,14 @@ def test_the_interval_depends_on_the_seed_alone():
     assert bootstrap_interval(accuracy, p, y, n=50) != bootstrap_interval(accuracy, p, y, n=50, seed=1)
 
 
+def test_intervals_of_several_metrics_are_those_of_each():
+    p, y = single(8)
+    by_name = bootstrap_interval(classification_metrics, p, y, n=30)
+    for name in ("accuracy", "brier", "weighted_mae"):
+        alone = bootstrap_interval(lambda p, y, name=name: classification_metrics(p, y)[name], p, y, n=30)
+        assert by_name[name] == alone
+
+
 def test_a_metric_that_never_varies_has_no_width():
     p, y = single(6)
     assert bootstrap_interval(lambda p, y: 0.5, p, y, n=10) == (0.5, 0.5)
@@ -155,3 +212,5 @@ def test_an_interval_needs_files_and_draws(files, targets, n):
 def test_a_metric_that_fails_on_some_draw_is_told():
     with pytest.raises(ValueError, match="not finite on 10 of 10"):
         bootstrap_interval(lambda p, y: np.nan, *single(7), n=10)
+    with pytest.raises(ValueError, match="second is not finite on 10 of 10"):
+        bootstrap_interval(lambda p, y: {"first": 1.0, "second": np.nan}, *single(7), n=10)
