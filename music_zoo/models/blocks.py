@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from music_zoo.layers.attention import SelfAttention
+from music_zoo.layers.batch_normalization import BatchNormalization
 
 #: Where the backend's own convolutions have the channels. Networks of convolutions compute in this layout
 #: where Keras' usual one, channels last, would cost a copy before and behind every layer.
@@ -49,7 +50,7 @@ class AtLeast(layers.Layer):
 
 def batch_norm(x, name: str, momentum: float = 0.9, epsilon: float = 1e-5, axis: int = -1):
     """Batch normalisation over the channels, with PyTorch's defaults (its momentum of 0.1 is 0.9 here)."""
-    return layers.BatchNormalization(axis=axis, momentum=momentum, epsilon=epsilon, name=name)(x)
+    return BatchNormalization(axis=axis, momentum=momentum, epsilon=epsilon, name=name)(x)
 
 
 def mel_image(features, n_mels: int, min_frames: int = 1):

@@ -10,6 +10,7 @@ project (He et al. 2019, arXiv:1812.01187).
 import keras
 from keras import layers
 
+from music_zoo.layers.batch_normalization import BatchNormalization
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.front_ends import unit_mel
 
@@ -17,7 +18,7 @@ from music_zoo.models.front_ends import unit_mel
 
 
 def _batch_norm(x, name: str):
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def _conv(x, width: int, kernel: int, stride: int, name: str):

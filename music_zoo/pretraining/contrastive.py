@@ -10,6 +10,7 @@ from keras import ops
 
 from music_zoo.datasets.batches import Batches
 from music_zoo.errors import PretrainingError
+from music_zoo.layers.batch_normalization import BatchNormalization
 
 
 class Pretrainer(keras.Model):
@@ -164,7 +165,7 @@ def mlp(
         head.add(keras.layers.Dense(width, use_bias=use_bias, name=f"dense{number}"))
         if number < len(widths):
             if batch_norm:
-                head.add(keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{number}"))
+                head.add(BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{number}"))
             head.add(keras.layers.ReLU(name=f"relu{number}"))
     if not widths:
         head.add(keras.layers.Identity(name="identity"))
