@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
+from music_zoo.layers.fused import Dense
+
 
 @keras.saving.register_keras_serializable(package="music_zoo")
 class SelfAttention(layers.Layer):
@@ -53,14 +55,14 @@ class SelfAttention(layers.Layer):
         width = input_shape[-1]
         if width % self.heads:
             raise ValueError(f"{self.name}: {self.heads} heads do not divide tokens of width {width}.")
-        self.qkv = layers.Dense(
+        self.qkv = Dense(
             3 * width,
             use_bias=self.qkv_bias,
             kernel_initializer=self.kernel_initializer.clone(),  # an initializer repeats its numbers
             dtype=self.dtype_policy,
             name="qkv",
         )
-        self.output_projection = layers.Dense(
+        self.output_projection = Dense(
             self.output_dim or width,
             kernel_initializer=self.kernel_initializer.clone(),  # an initializer repeats its numbers
             dtype=self.dtype_policy,

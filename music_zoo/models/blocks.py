@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from music_zoo.layers.attention import SelfAttention
-from music_zoo.layers.batch_normalization import BatchNormalization
+from music_zoo.layers.fused import BatchNormalization, Dense
 
 #: Where the backend's own convolutions have the channels. Networks of convolutions compute in this layout
 #: where Keras' usual one, channels last, would cost a copy before and behind every layer.
@@ -100,14 +100,14 @@ def encoder_block(x, heads: int, mlp_width: int, dropout: float, name: str, qkv_
     branch = attend(layer_norm(x, f"{name}_norm1"))
     branch = layers.Dropout(dropout, name=f"{name}_dropout1")(branch)
     x = layers.Add(name=f"{name}_add1")([x, branch])
-    branch = layers.Dense(mlp_width, activation="gelu", name=f"{name}_mlp1")(layer_norm(x, f"{name}_norm2"))
+    branch = Dense(mlp_width, activation="gelu", name=f"{name}_mlp1")(layer_norm(x, f"{name}_norm2"))
     branch = layers.Dropout(dropout, name=f"{name}_dropout2")(branch)
-    branch = layers.Dense(x.shape[-1], name=f"{name}_mlp2")(branch)
+    branch = Dense(x.shape[-1], name=f"{name}_mlp2")(branch)
     branch = layers.Dropout(dropout, name=f"{name}_dropout3")(branch)
     return layers.Add(name=f"{name}_add2")([x, branch])
 
 
 def dense_block(x, width: int):
     """Linear layer, batch normalisation, ReLU: `(batch, channels)` to the embedding `(batch, width)`."""
-    x = layers.Dense(width, name="dense")(x)
+    x = Dense(width, name="dense")(x)
     return layers.ReLU(name="embedding")(batch_norm(x, "dense_norm"))

@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from music_zoo.layers.attention import ClassToken, LearnedPositions
+from music_zoo.layers.fused import Dense
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.blocks import batch_norm, encoder_block, layer_norm, mel_image, residual_block
 from music_zoo.models.front_ends import decibel_mel
@@ -60,7 +61,7 @@ class MusicTaggingTransformer(Backbone):
         bands, width = x.shape[1], x.shape[-1]
         x = layers.Permute((2, 3, 1), name="time_first")(x)
         x = layers.Reshape((-1, width * bands), name="as_sequence")(x)
-        x = ClassToken()(layers.Dense(embed_dim, name="tokens")(x))
+        x = ClassToken()(Dense(embed_dim, name="tokens")(x))
         x = LearnedPositions(positions)(x)
         x = layers.Dropout(dropout, name="positions_dropout")(x)
         for number in range(depth):

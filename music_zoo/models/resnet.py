@@ -10,7 +10,7 @@ project (He et al. 2019, arXiv:1812.01187).
 import keras
 from keras import layers
 
-from music_zoo.layers.batch_normalization import BatchNormalization
+from music_zoo.layers.fused import BatchNormalization
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.front_ends import unit_mel
 

@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from music_zoo.layers.attention import SelfAttention
+from music_zoo.layers.fused import Dense
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.blocks import batch_norm, mel_image, residual_block
 from music_zoo.models.front_ends import decibel_mel
@@ -50,8 +51,8 @@ def _encoder(x, heads: int, inner_width: int, dropout: float, attention_dropout:
 
     attend = SelfAttention(heads, dropout=attention_dropout, name=f"{name}_attention")
     x = add_and_normalise(x, attend(x), "attention")
-    branch = layers.Dense(inner_width, name=f"{name}_dense1")(x)
-    branch = layers.Dense(width, name=f"{name}_dense2")(ops.gelu(branch, approximate=False))
+    branch = Dense(inner_width, name=f"{name}_dense1")(x)
+    branch = Dense(width, name=f"{name}_dense2")(ops.gelu(branch, approximate=False))
     return add_and_normalise(x, branch, "dense")
 
 
@@ -109,7 +110,7 @@ class CNNSA(Backbone):
         x = FixedToken(name="class_token")(x)
         for number in range(encoders):
             x = _encoder(x, heads, inner_width, dropout, attention_dropout, f"encoder{number}")
-        x = layers.Dense(widths[-1], activation="tanh", name="pooler")(x[:, 0])
+        x = Dense(widths[-1], activation="tanh", name="pooler")(x[:, 0])
         super().__init__(inputs=features, outputs=x, name=name)
         self.time_attention = (f"encoder{encoders - 1}_attention", f"encoder{encoders - 1}_attention_add")
         self.n_mels = n_mels

@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops
 
 from music_zoo.layers.attention import ClassToken, LearnedPositions
+from music_zoo.layers.fused import Dense
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.blocks import batch_norm, encoder_block, layer_norm, mel_image, residual_block
 from music_zoo.models.front_ends import decibel_mel
@@ -67,11 +68,11 @@ def _block(spectral, temporal, clip_tokens: int, heads: tuple[int, int], dropout
         name: Of the block's layers, as prefix.
     """
     spectral_dim, temporal_dim = spectral.shape[-1], temporal.shape[-1]
-    told = layers.Dense(spectral_dim, name=f"{name}_to_spectral")(temporal[:, clip_tokens:])
+    told = Dense(spectral_dim, name=f"{name}_to_spectral")(temporal[:, clip_tokens:])
     first = spectral[:, :, :1] + ops.expand_dims(told, 2)
     spectral = ops.concatenate([first, spectral[:, :, 1:]], axis=2)
     spectral = encoder_block(spectral, heads[0], spectral_dim, dropout, f"{name}_spectral")
-    told = layers.Dense(temporal_dim, name=f"{name}_to_temporal")(spectral[:, :, 0])
+    told = Dense(temporal_dim, name=f"{name}_to_temporal")(spectral[:, :, 0])
     steps = temporal[:, clip_tokens:] + told
     temporal = ops.concatenate([temporal[:, :clip_tokens], steps], axis=1) if clip_tokens else steps
     return spectral, encoder_block(temporal, heads[1], temporal_dim, dropout, f"{name}_temporal")

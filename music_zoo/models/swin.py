@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from music_zoo.layers.attention import LearnedPositions, SelfAttention, drop_path
+from music_zoo.layers.fused import Dense
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.blocks import layer_norm, mel_image
 from music_zoo.models.front_ends import unit_mel
@@ -165,7 +166,7 @@ def _initializer() -> keras.Initializer:
 
 
 def _dense(x, width: int, name: str, **settings):
-    return layers.Dense(width, kernel_initializer=_initializer(), name=name, **settings)(x)
+    return Dense(width, kernel_initializer=_initializer(), name=name, **settings)(x)
 
 
 def _block(x, heads: int, window: int, shift: int, mlp_ratio: int, drop_rate: float, name: str):

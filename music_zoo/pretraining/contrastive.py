@@ -10,7 +10,7 @@ from keras import ops
 
 from music_zoo.datasets.batches import Batches
 from music_zoo.errors import PretrainingError
-from music_zoo.layers.batch_normalization import BatchNormalization
+from music_zoo.layers.fused import BatchNormalization, Dense
 
 
 class Pretrainer(keras.Model):
@@ -162,7 +162,7 @@ def mlp(
     """
     head = keras.Sequential([keras.Input((inputs,))], name=name)
     for number, width in enumerate(widths, start=1):
-        head.add(keras.layers.Dense(width, use_bias=use_bias, name=f"dense{number}"))
+        head.add(Dense(width, use_bias=use_bias, name=f"dense{number}"))
         if number < len(widths):
             if batch_norm:
                 head.add(BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm{number}"))

@@ -1,4 +1,9 @@
-"""Batch normalisation as Keras has it, at the speed of the backend's own."""
+"""Layers of Keras that it composes of elementary operations, with the same weights and results.
+
+XLA and TensorFlow's graphs fuse such operations. PyTorch goes through memory for each, so there one operation
+of its own computes the layer: a step of training takes about two thirds of the time
+(`benchmarks/training.py`).
+"""
 
 import keras
 from keras import ops
@@ -6,12 +11,10 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="music_zoo")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer with the same weights; on PyTorch, one fused operation computes it.
+    """Keras' batch normalisation.
 
-    Keras composes the layer of elementary operations. XLA and TensorFlow's graphs fuse them; PyTorch goes
-    through memory for each, which takes several times as long as its own batch normalisation, and rounds
-    more: Keras takes the variance as E[x^2] - E[x]^2. As in Keras, the running variance is the mean of the
-    biased variances of the batches.
+    PyTorch's own also rounds less: Keras takes the variance as E[x^2] - E[x]^2. As in Keras, the running
+    variance is the mean of the biased variances of the batches.
 
     Arguments as of `keras.layers.BatchNormalization`.
     """
@@ -37,3 +40,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
             for moving, now in ((self.moving_mean, mean.detach()), (self.moving_variance, variance)):
                 moving.assign(ops.cast(moving, x.dtype) * self.momentum + now * (1 - self.momentum))
         return ops.cast(torch.movedim(outputs, 1, self.axis), self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="music_zoo")
+class Dense(keras.layers.Dense):
+    """Keras' dense layer. Arguments as of `keras.layers.Dense`."""
+
+    def call(self, inputs, training=None):
+        """Return `activation(inputs @ kernel + bias)`."""
+        if keras.config.backend() != "torch":
+            return super().call(inputs, training=training)
+        import torch
+
+        kernel = ops.convert_to_tensor(self.kernel)
+        bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
+        outputs = torch.nn.functional.linear(inputs, kernel.T, bias)
+        return outputs if self.activation is None else self.activation(outputs)
