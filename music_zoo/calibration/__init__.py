@@ -1,10 +1,12 @@
 """Calibration: probabilities that mean what they say, and the measures of how far they do.
 
-Fitting and measuring are numpy only; the layer `Temperature` needs Keras, which is imported with it.
+Fitting and measuring are numpy only; the layers, `CALIBRATORS`, need Keras, which is imported with them.
 """
 
 from typing import TYPE_CHECKING
 
+from music_zoo.calibration.fit_isotonic import fit_isotonic
+from music_zoo.calibration.fit_vector_scaling import fit_vector_scaling
 from music_zoo.calibration.fitting import fit_temperature
 from music_zoo.calibration.plots import plot_mae_over_temperature, plot_reliability, write_curves
 from music_zoo.calibration.reliability import (
@@ -19,11 +21,16 @@ from music_zoo.calibration.reliability import (
 from music_zoo.calibration.sweep import TemperatureSweep, mae_over_temperature
 
 if TYPE_CHECKING:
-    from music_zoo.calibration.temperature import Temperature
+    from music_zoo.calibration.calibrators import CALIBRATORS, Isotonic, Temperature, VectorScaling
 
 __all__ = [
+    "CALIBRATORS",
+    "Isotonic",
     "Temperature",
+    "VectorScaling",
+    "fit_isotonic",
     "fit_temperature",
+    "fit_vector_scaling",
     "ReliabilityCurve",
     "TemperatureSweep",
     "adaptive_calibration_error",
@@ -40,8 +47,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name != "Temperature":
+    if name not in ("CALIBRATORS", "Isotonic", "Temperature", "VectorScaling"):
         raise AttributeError(f"module 'music_zoo.calibration' has no attribute {name!r}")
-    from music_zoo.calibration.temperature import Temperature
+    from music_zoo.calibration import calibrators
 
-    return Temperature
+    return getattr(calibrators, name)

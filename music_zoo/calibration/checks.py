@@ -1,5 +1,6 @@
 """What fitting, reliability and metrics ask of their input: all refuse the same mistakes."""
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -82,6 +83,42 @@ def check_probabilities(
                 f"{1 + total:.6g}. Are they sigmoids (task='multi_label')?"
             )
     return probabilities, check_targets(targets, *probabilities.shape, task)
+
+
+def check_both_ways(targets: np.ndarray, classes: int, task: Task) -> np.ndarray:
+    """Return which classes are true of some files and false of others, `(classes,)` bool.
+
+    Args:
+        targets: As from `check_targets`.
+        classes: Number of classes.
+        task: `"single_label"` or `"multi_label"`.
+
+    Raises:
+        ValueError: Single-label without any file of some class.
+
+    Warns:
+        UserWarning: Multi-label, a class that is true of all files or of none.
+    """
+    counts = np.bincount(targets, minlength=classes) if task == "single_label" else targets.sum(axis=0)
+    both = (counts > 0) & (counts < len(targets))
+    if both.all():
+        return both
+    if task == "single_label":
+        raise ValueError(
+            "A calibration class by class needs held-out files of every class; there are none of those with "
+            f"index {_listed(counts == 0)}. Add files, or fit a temperature, which all classes share."
+        )
+    warnings.warn(
+        "Classes that are true of all held-out files or of none keep the shared temperature: those with "
+        f"index {_listed(~both)}.",
+        stacklevel=3,
+    )
+    return both
+
+
+def _listed(chosen: np.ndarray) -> str:
+    indices = np.flatnonzero(chosen)
+    return ", ".join(map(str, indices[:8])) + (", ..." if indices.size > 8 else "")
 
 
 def _first_not(values: np.ndarray, allowed: tuple) -> object:

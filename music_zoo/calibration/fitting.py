@@ -11,7 +11,7 @@ from music_zoo.calibration.checks import Task, check_targets
 #: Temperatures outside are not looked for: there, probabilities are 0 and 1, or all the same.
 BOUNDS = (0.01, 100.0)
 
-#: Fewer files than this say next to nothing about a temperature.
+#: Fewer files than this say next to nothing about any calibration.
 MIN_FILES = 10
 
 
@@ -49,7 +49,7 @@ def fit_temperature(
     """
     from scipy.optimize import minimize_scalar
 
-    mean_nll = _objective(*_windows_and_counts(logits), targets, task)
+    mean_nll = _objective(*windows_and_targets(logits, targets, task), task)
     grid = np.linspace(*np.log(BOUNDS), 47)
     values = np.array([mean_nll(log_t) for log_t in grid])
     best = values.argmin()
@@ -66,12 +66,16 @@ def fit_temperature(
     return float(np.exp(found.x))
 
 
-def _windows_and_counts(logits) -> tuple[np.ndarray, np.ndarray]:
-    """Return all windows, `(windows, classes)` float64, and how many each file has, `(files,)`."""
+def windows_and_targets(logits, targets, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all windows, `(windows, classes)` float64, how many each file has, `(files,)`, and the targets.
+
+    Raises:
+        ValueError: As `fit_temperature`.
+    """
     files = [np.atleast_2d(np.asarray(file, dtype=np.float64)) for file in logits]
     if len(files) < MIN_FILES:
         raise ValueError(
-            f"A temperature needs at least {MIN_FILES} held-out files, better hundreds; got {len(files)}."
+            f"A calibration needs at least {MIN_FILES} held-out files, better hundreds; got {len(files)}."
         )
     classes = files[0].shape[-1]
     for index, file in enumerate(files):
@@ -82,14 +86,14 @@ def _windows_and_counts(logits) -> tuple[np.ndarray, np.ndarray]:
             )
         if not np.isfinite(file).all():
             raise ValueError(f"Logits must be finite; those of file {index} hold NaN or infinity.")
-    return np.concatenate(files), np.array([len(file) for file in files])
+    targets = check_targets(targets, len(files), classes, task)
+    if task == "single_label" and classes < 2:
+        raise ValueError("A single-label calibration needs logits of at least two classes.")
+    return np.concatenate(files), np.array([len(file) for file in files]), targets
 
 
-def _objective(windows: np.ndarray, counts: np.ndarray, targets: ArrayLike, task: Task):
+def _objective(windows: np.ndarray, counts: np.ndarray, targets: np.ndarray, task: Task):
     """Return the mean negative log-likelihood of the files as a function of log T."""
-    targets = check_targets(targets, counts.size, windows.shape[1], task)
-    if task == "single_label" and windows.shape[1] < 2:
-        raise ValueError("A single-label temperature needs logits of at least two classes.")
     truth = np.repeat(targets, counts, axis=0)
     # How far each alternative's logit lies above that of the truth, (alternatives, windows[, classes]): the
     # probability of the truth is 1 / sum(exp(margins / T)) for a softmax; for a sigmoid too, whose
