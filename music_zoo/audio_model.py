@@ -174,6 +174,7 @@ class AudioModel(TaskModel):
         *,
         hop: float | None = None,
         allow_truncated: bool = False,
+        min_confidence: float | None = None,
     ) -> Prediction:
         """Classify one file or array of any length; memory does not grow with the length of a file.
 
@@ -185,16 +186,21 @@ class AudioModel(TaskModel):
             sample_rate: Of an array, in Hz; required for arrays, not for files, which say their own.
             hop: Seconds from the start of one window to that of the next; the window's length if None.
             allow_truncated: Take what can be decoded of a file that ends before its header says.
+            min_confidence: Abstain if no label is as probable as this, from 0 to 1, see
+                `Prediction.abstains`; `music_zoo.calibration.reject_threshold` finds one for a target error.
 
         Raises:
             AudioError: The audio cannot be used; the message says why.
+            ValueError: `hop` or `min_confidence` out of range, a sample rate for a file.
 
         Warns:
             UserWarning: The audio is silent, or of so low a sample rate that much of what the classifier
                 listens to is missing. The notes of the result say so too.
         """
         source = _source(audio, sample_rate)
-        (result,) = self.classify_many([source], hop=hop, allow_truncated=allow_truncated)
+        (result,) = self.classify_many(
+            [source], hop=hop, allow_truncated=allow_truncated, min_confidence=min_confidence
+        )
         if isinstance(result, MusicZooError):
             raise result
         for note in result.notes:
@@ -207,6 +213,7 @@ class AudioModel(TaskModel):
         *,
         hop: float | None = None,
         allow_truncated: bool = False,
+        min_confidence: float | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Iterator[Prediction | MusicZooError]:
         """Classify many files, decoding ahead in threads, with batches that reach across files.
@@ -215,11 +222,14 @@ class AudioModel(TaskModel):
             audios: Files, or pairs of array and sample rate.
             hop: As in `classify`.
             allow_truncated: As in `classify`.
+            min_confidence: As in `classify`.
             progress: Called now and then with the seconds of audio that have newly been classified.
 
         Yields:
             For each input, in order, its prediction or, where it cannot be used, the error.
         """
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise ValueError(f"`min_confidence` must lie between 0 and 1, got {min_confidence}.")
         for result in self.infer(audios, hop=hop, allow_truncated=allow_truncated, progress=progress):
             if isinstance(result, MusicZooError):
                 yield result
@@ -234,6 +244,7 @@ class AudioModel(TaskModel):
                     times=result.times,
                     duration=result.duration,
                     notes=result.notes,
+                    min_confidence=min_confidence,
                 )
 
     def embed(

@@ -43,13 +43,30 @@ def plot_taggram(prediction, path: Path, n: int) -> Path:
 
     labels = [label for label, _ in prediction.top(n)]
     columns = [prediction.labels.index(label) for label in labels]
-    edges, values = _timeline(prediction.times, prediction.taggram[:, columns])
+    edges, all_values = _timeline(prediction.times, prediction.taggram)
+    values = all_values[:, columns]
 
     figure = Figure(figsize=(9, 1.4 + 0.34 * len(labels)), layout="constrained")
     over_time, overall = figure.subplots(1, 2, sharey=True, width_ratios=(5, 1))
     mesh = over_time.pcolormesh(
         edges, np.arange(len(labels) + 1) - 0.5, values.T, cmap="magma", vmin=0, vmax=1, rasterized=True
     )
+    if prediction.min_confidence is not None:
+        abstains = all_values.max(axis=1) < prediction.min_confidence
+        start, end = edges[np.flatnonzero(np.diff(abstains, prepend=False, append=False)).reshape(-1, 2).T]
+        hatched = over_time.broken_barh(
+            list(zip(start, end - start, strict=True)),
+            (-0.5, len(labels)),
+            facecolor=(0.5, 0.5, 0.5, 0.4),
+            edgecolor="0.85",
+            hatch="///",
+            linewidth=0,
+        )
+        meaning = f"abstains: no label reaches {prediction.min_confidence:.0%}"
+        if abstains.any():
+            over_time.legend(
+                [hatched], [meaning], loc="lower right", bbox_to_anchor=(1.01, 1), frameon=False, borderpad=0
+            )
     # Names are no formulas, whatever dollar signs they hold, and may be no text.
     over_time.set_yticks(range(len(labels)), labels, parse_math=False)
     over_time.invert_yaxis()
@@ -57,8 +74,10 @@ def plot_taggram(prediction, path: Path, n: int) -> Path:
     name = Path(prediction.source).name.encode(errors="backslashreplace").decode()
     over_time.set_title(name, loc="left", fontsize="medium", parse_math=False)
     overall.barh(range(len(labels)), prediction.probabilities[columns], color="#b5367a")
+    if prediction.min_confidence is not None:
+        overall.axvline(prediction.min_confidence, color="0.3", linestyle="--", linewidth=1)
     overall.set_xlim(0, 1)
-    overall.set_xlabel("mean")
+    overall.set_xlabel("mean: abstains" if prediction.abstains else "mean")
     overall.tick_params(left=False)
     for side in ("top", "right"):
         overall.spines[side].set_visible(False)

@@ -21,6 +21,7 @@ class Prediction:
         times: Start and end of each window in seconds, `(windows, 2)`.
         duration: Length of the audio in seconds.
         notes: What a reader should know before trusting the numbers (silence, a low sample rate).
+        min_confidence: The classifier abstains if it is less sure than this; None: it never does.
     """
 
     source: str
@@ -32,10 +33,11 @@ class Prediction:
     times: np.ndarray
     duration: float
     notes: tuple[str, ...] = field(default=())
+    min_confidence: float | None = None
 
     @property
     def label(self) -> str:
-        """The most probable label."""
+        """The most probable label, also if the classifier abstains."""
         return self.labels[int(np.argmax(self.probabilities))]
 
     @property
@@ -43,13 +45,23 @@ class Prediction:
         """Probability of the most probable label."""
         return float(np.max(self.probabilities))
 
+    @property
+    def abstains(self) -> bool:
+        """Whether the classifier gives no answer: no label is as probable as `min_confidence`."""
+        return self.min_confidence is not None and self.confidence < self.min_confidence
+
+    @property
+    def decision(self) -> str | None:
+        """The most probable label, None if the classifier abstains."""
+        return None if self.abstains else self.label
+
     def top(self, n: int = 5) -> list[tuple[str, float]]:
         """Return the `n` most probable labels with their probabilities, most probable first."""
         order = np.argsort(-self.probabilities, kind="stable")[:n]
         return [(self.labels[i], float(self.probabilities[i])) for i in order]
 
     def to_dict(self, taggram: bool = True) -> dict:
-        """Return plain Python values, ready for JSON.
+        """Return plain Python values, ready for JSON; of abstentions only if there is a `min_confidence`.
 
         Args:
             taggram: Whether to include the probabilities of each window.
@@ -63,6 +75,8 @@ class Prediction:
             "probabilities": dict(zip(self.labels, self.probabilities.tolist(), strict=True)),
             "notes": list(self.notes),
         }
+        if self.min_confidence is not None:
+            result |= {"min_confidence": self.min_confidence, "abstains": self.abstains}
         if taggram:
             result["windows"] = [
                 {
@@ -75,14 +89,18 @@ class Prediction:
         return result
 
     def to_text(self, n: int = 5) -> str:
-        """Return the source, its `n` most probable labels and the notes, a line each."""
+        """Return the source, whether it abstains, its `n` most probable labels and the notes, a line each."""
         lines = [f"{self.source}  ({self.duration:.1f} s)"]
+        if self.abstains:
+            lines.append(f"  abstains: no label reaches {self.min_confidence:.1%}")
         lines += [f"  {probability:6.1%}  {label}" for label, probability in self.top(n)]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def plot(self, path: str | PathLike, n: int = 10) -> Path:
         """Draw the taggram: a row per label, time to the right, and the mean over time beside it.
+
+        Hatched are times at which no label of any row is as probable as `min_confidence`.
 
         Args:
             path: Where to write the picture; its suffix (`.png`, `.svg`, `.pdf`) says in which format.

@@ -22,15 +22,20 @@ class Format:
         kind: `"text"` for people; `"json"`, one object a line; `"csv"`, a table with a row per file.
         top: How many labels the text shows; JSON and CSV hold all.
         windows: Whether JSON holds the probabilities of every window.
+        min_confidence: That of the predictions; if there is one, CSV has a column that says who abstains.
     """
 
     kind: Literal["text", "json", "csv"] = "text"
     top: int = 5
     windows: bool = False
+    min_confidence: float | None = None
 
     def header(self, labels: Sequence[str]) -> str:
         """Return what stands before the first prediction."""
-        return _csv_row("source", "duration", "label", *labels) if self.kind == "csv" else ""
+        if self.kind != "csv":
+            return ""
+        abstains = [] if self.min_confidence is None else ["abstains"]
+        return _csv_row("source", "duration", "label", *abstains, *labels)
 
     def record(self, prediction: Prediction) -> str:
         """Return one prediction, ending in a line break."""
@@ -38,8 +43,10 @@ class Format:
             return prediction.to_text(self.top) + "\n"
         if self.kind == "json":
             return json.dumps(prediction.to_dict(taggram=self.windows), ensure_ascii=False) + "\n"
+        abstains = [] if self.min_confidence is None else [str(prediction.abstains).lower()]
         probabilities = [f"{value:.6f}" for value in prediction.probabilities]
-        return _csv_row(prediction.source, f"{prediction.duration:.3f}", prediction.label, *probabilities)
+        duration = f"{prediction.duration:.3f}"
+        return _csv_row(prediction.source, duration, prediction.label, *abstains, *probabilities)
 
 
 class RecordWriter:

@@ -1,6 +1,7 @@
 """What a person or a program reads of a classification."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,3 +97,58 @@ def test_timeline_of_ten_hours_takes_little_memory():
     edges, means = _timeline(times, np.ones((36_000, 10)))
     assert means.shape == (len(edges) - 1, 10)
     np.testing.assert_allclose(means, 1)
+
+
+@pytest.fixture
+def unsure(prediction) -> Prediction:
+    """Sure enough in the second window, not in the first, nor on the whole."""
+    return replace(prediction, min_confidence=0.6)
+
+
+def test_it_abstains_below_the_confidence_that_is_asked_for(prediction, unsure):
+    assert (prediction.abstains, prediction.decision) == (False, "fast")
+    assert (unsure.abstains, unsure.decision, unsure.label) == (True, None, "fast")
+    enough = replace(prediction, min_confidence=0.5625)
+    assert (enough.abstains, enough.decision) == (False, "fast")
+
+
+def test_several_labels_are_abstained_of_where_none_is_probable_enough(prediction):
+    tags = {"task": "multi_label", "probabilities": np.array([0.7, 0.1, 0.65])}
+    assert not replace(prediction, **tags, min_confidence=0.7).abstains
+    assert replace(prediction, **tags, min_confidence=0.71).decision is None
+
+
+def test_abstaining_is_told(prediction, unsure):
+    told = {"min_confidence": 0.6, "abstains": True}
+    assert unsure.to_dict() == prediction.to_dict() | told
+    assert unsure.to_text(1).splitlines()[1:] == [
+        "  abstains: no label reaches 60.0%",
+        "   56.2%  fast",
+        "  note: recorded at 4000 Hz.",
+    ]
+    sure = replace(prediction, min_confidence=0.25)
+    assert sure.to_dict() == prediction.to_dict() | {"min_confidence": 0.25, "abstains": False}
+    assert sure.to_text() == prediction.to_text()
+
+
+@pytest.mark.parametrize(
+    ("min_confidence", "hatched"),
+    [
+        (None, []),
+        (0.4, []),
+        (0.55, [(0, 12.3456)]),  # only the first window; in both, the mean reaches it; then only the second
+        (0.6, [(0, 30)]),
+        (0.9, [(0, 42.3456)]),
+    ],
+)
+def test_times_without_an_answer_are_hatched(prediction, tmp_path, monkeypatch, min_confidence, hatched):
+    drawn = []
+    monkeypatch.setattr("music_zoo.plots.save_figure", lambda figure, path: drawn.append(figure))
+    replace(prediction, min_confidence=min_confidence).plot(tmp_path / "taggram.png", n=1)
+    over_time = drawn[0].axes[0]
+    bars = [path for part in over_time.collections if part.get_hatch() for path in part.get_paths()]
+    assert [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in bars] == hatched
+    legend = over_time.get_legend()
+    assert (legend is not None) == bool(hatched)
+    if hatched:
+        assert legend.get_texts()[0].get_text() == f"abstains: no label reaches {min_confidence:.0%}"

@@ -3,6 +3,7 @@ import errno
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,6 +84,18 @@ def test_csv_is_read_back_by_the_csv_module(tmp_path):
         "calm": "0.250000",
         'a "loud", one': "0.750000",
     }
+
+
+def test_csv_says_who_abstains_if_somebody_may(tmp_path):
+    records = RecordWriter(tmp_path / "out.csv", SOURCES, LABELS, Format("csv", min_confidence=0.6), SETTINGS)
+    with records:
+        for source in SOURCES[:3]:
+            records.write(replace(prediction(source), min_confidence=0.6))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert list(rows[0]) == ["source", "duration", "label", "abstains", *LABELS]
+    # The most probable label has 0.75, 0.65 and 0.55.
+    assert [row["abstains"] for row in rows] == ["false", "false", "true"]
+    assert {row["label"] for row in rows} == {LABELS[1]}
 
 
 def test_screen_gets_each_record_as_it_comes(capsys):
