@@ -12,6 +12,7 @@ import typer
 from music_zoo import __version__, training_cli, zoo
 from music_zoo.backend import import_keras
 from music_zoo.errors import MusicZooError
+from music_zoo.files import check_replaceable
 
 if TYPE_CHECKING:
     from music_zoo.classifier import Classifier
@@ -204,30 +205,48 @@ def evaluate(
         str | None,
         typer.Option(help="train, validation or test [default: test]; of plain folders, a sub-folder."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with the metrics of each label.")] = False,
+    intervals: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Give 95 % intervals, from N resampled sets of files, such as 1000."
+        ),
+    ] = 0,
     reliability: Annotated[
-        Path | None, typer.Option(help="Draw how often what is said to be p % sure is right.")
+        list[Path] | None,
+        typer.Option(
+            help="Draw how often what is said to be p % sure is right, or, to a .csv, write the numbers; may "
+            "be repeated."
+        ),
     ] = None,
 ) -> None:
     """Measure a classifier on labelled data, before and after calibration."""
     from music_zoo.datasets import open_dataset
     from music_zoo.progress import progress_bar
 
-    if reliability is not None:
-        _check_picture("--reliability", reliability)
+    for path in reliability or ():
+        if path.suffix.lower() == ".csv":
+            check_replaceable(path)
+        else:
+            _check_picture("--reliability", path)
     dataset = open_dataset(data, split)
     classifier = _load(model)
-    from music_zoo.calibration import plot_reliability
+    from music_zoo.calibration import plot_reliability, write_curves
     from music_zoo.evaluation.evaluate import evaluate as run_evaluation
 
     with progress_bar("files") as bar:
         task = bar.add_task("", total=None)
         evaluation = run_evaluation(
-            classifier, dataset, split, lambda done, total: bar.update(task, completed=done, total=total)
+            classifier,
+            dataset,
+            split,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            resamples=intervals,
         )
-    if reliability is not None:
-        plot_reliability(evaluation.reliability, reliability)
-        print(f"wrote {reliability}", file=sys.stderr)
+    for path in reliability or ():
+        write = write_curves if path.suffix.lower() == ".csv" else plot_reliability
+        write(evaluation.reliability, path)
+        print(f"wrote {path}", file=sys.stderr)
     print(json.dumps(evaluation.to_dict(), indent=2) if as_json else evaluation.to_text())
     for error in evaluation.skipped:
         print(f"skipped: {error}", file=sys.stderr)

@@ -193,13 +193,21 @@ def test_embed_without_one_usable_file_writes_nothing(invoke, music, tmp_path):
 def test_evaluate_a_folder_per_label(invoke, music, tmp_path):
     (tmp_path / "music" / "c").mkdir()
     os.link(tmp_path / "music" / "a" / "song.wav", tmp_path / "music" / "c" / "song.wav")
-    result = invoke("evaluate", "--data", music, "--json", "--reliability", "curve.svg")
+    curves = ("--reliability", "curve.svg", "--reliability", "curve.csv")
+    result = invoke("evaluate", "--data", music, "--json", "--intervals", "20", *curves)
     assert result.exit_code == 1  # bad.wav
     scores = json.loads(result.stdout)
     assert scores["examples"] == 6
     assert 0 <= scores["metrics"]["accuracy"] <= 1
     assert "bad.wav" in result.stderr
+    low, high = scores["intervals"]["calibrated"]["accuracy"]
+    assert low <= scores["metrics"]["accuracy"] <= high
+    assert list(scores["by_label"]) == ["a", "b", "c"]
     assert (tmp_path / "curve.svg").exists()
+    with (tmp_path / "curve.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["curve"] for row in rows] == ["calibrated"] * 10 + ["uncalibrated"] * 10
+    assert sum(int(row["counts"]) for row in rows[:10]) == 6 * 3
 
 
 def test_the_process_says_nothing_but_results(preset, music):

@@ -1,17 +1,23 @@
 """A classifier on labelled data: the numbers in the manifest come from here."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 
+from music_zoo.audio_model import AudioModel
 from music_zoo.calibration import ReliabilityCurve, reliability_curve
-from music_zoo.classifier import Classifier
 from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest, dequantize
 from music_zoo.errors import DatasetError, MusicZooError
-from music_zoo.evaluation.metrics import classification_metrics
+from music_zoo.evaluation.metrics import (
+    Interval,
+    bootstrap_interval,
+    classification_metrics,
+    label_metrics,
+    task_metrics,
+)
 from music_zoo.layers import FrontEnd
-from music_zoo.task_model import TASKS
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,13 @@ class Evaluation:
         split: Name of the split, or `""`.
         examples: Number of recordings that were classified.
         metrics: By name, see `music_zoo.evaluation.classification_metrics`.
-        uncalibrated: The same with a temperature of one.
+        uncalibrated: The same without the calibrator.
         reliability: Curves `"calibrated"` and `"uncalibrated"`, see `music_zoo.calibration.plot_reliability`.
         skipped: Messages on files that could not be used.
+        by_label: For each label the metrics of telling its files from the others, calibrated, see
+            `music_zoo.evaluation.label_metrics`.
+        intervals: `"calibrated"` and `"uncalibrated"`: the 95 % interval of each metric, if asked for, see
+            `music_zoo.evaluation.bootstrap_interval`.
     """
 
     model: str
@@ -37,26 +47,35 @@ class Evaluation:
     uncalibrated: dict[str, float]
     reliability: dict[str, ReliabilityCurve]
     skipped: tuple[str, ...] = ()
+    by_label: dict[str, dict[str, float]] = field(default_factory=dict)
+    intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         """Return plain Python values, ready for JSON; without the curves."""
         return {name: value for name, value in asdict(self).items() if name != "reliability"}
 
     def to_text(self) -> str:
-        """Return a table: a line per metric, calibrated beside uncalibrated."""
+        """Return a table: a line per metric, calibrated beside uncalibrated, with intervals if there are."""
+        columns = {"calibrated": self.metrics, "uncalibrated": self.uncalibrated}
         lines = [f"{self.model} on {self.dataset} {self.split}, {self.examples} recordings"]
-        lines.append(f"  {'':20}{'calibrated':>12}{'uncalibrated':>14}")
-        lines += [
-            f"  {name:20}{value:12.4f}{self.uncalibrated[name]:14.4f}" for name, value in self.metrics.items()
-        ]
+        width = 26 if self.intervals else 14
+        lines.append(f"  {'':18}" + "".join(f"{column:>{width}}" for column in columns))
+        for name in self.metrics:
+            cells = []
+            for column, metrics in columns.items():
+                interval = self.intervals.get(column, {}).get(name)
+                between = "" if interval is None else " [{:.4f}, {:.4f}]".format(*interval)
+                cells.append(f"{metrics[name]:.4f}{between}".rjust(width))
+            lines.append(f"  {name:18}" + "".join(cells))
         return "\n".join(lines)
 
 
 def evaluate(
-    classifier: Classifier,
+    classifier: AudioModel,
     dataset: LogMelDataset | AudioDataset | NSynthTest | AudioFolder,
     split: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    resamples: int = 0,
 ) -> Evaluation:
     """Classify a split and score it, with and without the calibrator.
 
@@ -67,6 +86,8 @@ def evaluate(
             classified by the mean over their windows.
         split: `"test"` if None; an `AudioFolder` is a split already.
         progress: Called with the numbers of audio files done and to do.
+        resamples: Number of resampled sets of recordings from which intervals are taken, such as 1000; 0 for
+            none.
 
     Raises:
         DatasetError: Labels or features that are not the classifier's, or no file that can be used.
@@ -94,36 +115,33 @@ def evaluate(
         usable = [not isinstance(result, MusicZooError) for result in results]
         per_recording = [result.outputs for result, use in zip(results, usable, strict=True) if use]
         targets = targets[usable]
-    temperature = float(classifier.calibrator.temperature)
-
-    def probabilities(divisor: float) -> np.ndarray:
-        files = [_probabilities(logits / divisor, classifier.task).mean(axis=0) for logits in per_recording]
-        return np.stack(files)
-
-    calibrated, uncalibrated = probabilities(temperature), probabilities(1.0)
+    task, windows = classifier.task, np.concatenate(per_recording)
+    ends = np.cumsum([len(logits) for logits in per_recording])[:-1]
+    probabilities, metrics, intervals = {}, {}, {}
+    for column, calibrated in (("calibrated", True), ("uncalibrated", False)):
+        files = np.split(classifier.probabilities_of(windows, calibrated), ends)
+        probabilities[column] = means = np.stack([file.mean(axis=0, dtype=np.float64) for file in files])
+        metrics[column] = classification_metrics(means, targets, task)
+        if resamples:
+            measure = partial(task_metrics, task=task)
+            intervals[column] = bootstrap_interval(measure, means, targets, resamples, skip_undefined=True)
     return Evaluation(
         model=classifier.name,
         dataset=name,
         split=split or "",
         examples=len(per_recording),
-        metrics=classification_metrics(calibrated, targets, classifier.task),
-        uncalibrated=classification_metrics(uncalibrated, targets, classifier.task),
+        metrics=metrics["calibrated"],
+        uncalibrated=metrics["uncalibrated"],
         reliability={
-            "calibrated": reliability_curve(calibrated, targets, classifier.task),
-            "uncalibrated": reliability_curve(uncalibrated, targets, classifier.task),
+            column: reliability_curve(values, targets, task) for column, values in probabilities.items()
         },
         skipped=skipped,
+        by_label=label_metrics(probabilities["calibrated"], targets, classifier.labels, task),
+        intervals=intervals,
     )
 
 
-def _probabilities(logits: np.ndarray, task: str) -> np.ndarray:
-    from scipy.special import expit, softmax
-
-    logits = logits.astype(np.float64)
-    return softmax(logits, axis=-1) if TASKS[task] == "softmax" else expit(logits)
-
-
-def targets_of(classifier: Classifier, dataset, split: str | None) -> np.ndarray:
+def targets_of(classifier: AudioModel, dataset, split: str | None) -> np.ndarray:
     """Return a split's targets in terms of the classifier's labels.
 
     Raises:
@@ -153,7 +171,7 @@ def targets_of(classifier: Classifier, dataset, split: str | None) -> np.ndarray
     return position[targets]
 
 
-def check_features(classifier: Classifier, dataset: LogMelDataset) -> None:
+def check_features(classifier: AudioModel, dataset: LogMelDataset) -> None:
     """Raise unless stored features are those that the classifier's front end makes.
 
     Raises:

@@ -1,6 +1,7 @@
 """A classifier scored on stored features and on folders of audio, with and without its temperature."""
 
 import csv
+import json
 
 import keras
 import numpy as np
@@ -75,6 +76,39 @@ def test_text_has_a_line_per_metric(fma, classifier):
     name, calibrated, uncalibrated = next(line for line in lines if "nll" in line).split()
     assert float(calibrated) == pytest.approx(evaluation.metrics["nll"], abs=1e-4)
     assert float(uncalibrated) == pytest.approx(evaluation.uncalibrated["nll"], abs=1e-4)
+
+
+def probabilities_on_test(dataset, classifier):
+    """Of the test split, which holds one recording of each genre, in the order of GENRES."""
+    images = (dataset.features[dataset.splits == "test"] / 255).astype(np.float32)
+    return classifier.view("features", "probabilities").predict_on_batch(images)
+
+
+def test_intervals_stand_beside_the_numbers(fma, classifier):
+    plain, evaluation = evaluate(classifier, fma), evaluate(classifier, fma, resamples=50)
+    assert plain.intervals == {}
+    assert evaluation.metrics == plain.metrics
+    for column in ("calibrated", "uncalibrated"):
+        assert evaluation.intervals[column].keys() == evaluation.metrics.keys()
+    winners = probabilities_on_test(fma, classifier).argmax(axis=1)
+    is_right = np.array([classifier.labels[winner] for winner in winners]) == GENRES
+    drawn = is_right[np.random.default_rng(0).integers(3, size=(50, 3))].mean(axis=1)
+    expected = tuple(np.percentile(drawn, (2.5, 97.5)))
+    assert evaluation.intervals["calibrated"]["accuracy"] == pytest.approx(expected)
+    low, high = evaluation.intervals["uncalibrated"]["nll"]
+    (line,) = [line for line in evaluation.to_text().splitlines() if " nll " in line]
+    assert line.endswith(f" {evaluation.uncalibrated['nll']:.4f} [{low:.4f}, {high:.4f}]")
+    assert json.loads(json.dumps(evaluation.to_dict()))["intervals"]["uncalibrated"]["nll"] == [low, high]
+
+
+def test_metrics_by_label_are_those_of_one_against_the_rest(fma, classifier):
+    by_label = evaluate(classifier, fma).by_label
+    assert tuple(by_label) == classifier.labels
+    probabilities = probabilities_on_test(fma, classifier)
+    for i, label in enumerate(classifier.labels):
+        is_label = [genre == label for genre in GENRES]
+        brier = np.mean((probabilities[:, i] - is_label) ** 2)
+        assert by_label[label]["brier"] == pytest.approx(brier, rel=1e-4)
 
 
 def test_labels_must_be_those_of_the_data(fma):
