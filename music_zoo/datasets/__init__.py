@@ -16,7 +16,13 @@ from music_zoo.datasets.fma import SUBSETS as _FMA_SUBSETS
 from music_zoo.datasets.fma import Fma
 from music_zoo.datasets.folder import AudioFolder
 from music_zoo.datasets.gtzan import GtzanAudio
-from music_zoo.datasets.log_mel import LogMelDataset, dequantize, read_fma_small, read_gtzan
+from music_zoo.datasets.log_mel import (
+    LogMelDataset,
+    compute_log_mels,
+    dequantize,
+    read_fma_small,
+    read_gtzan,
+)
 from music_zoo.datasets.magnatagatune import MagnaTagATune
 from music_zoo.datasets.msd import Msd
 from music_zoo.datasets.mtg_jamendo import MtgJamendo
@@ -40,6 +46,7 @@ __all__ = [
     # features
     "LogMelDataset",
     "MemoryMappedFeatures",
+    "compute_log_mels",
     "dequantize",
     "read_fma_small",
     "read_gtzan",

@@ -1,10 +1,10 @@
-"""FMA-small and GTZAN, stored as log-mel features in 8 bits.
+"""Recordings as log-mel features in 8 bits: FMA-small and GTZAN as they are stored, others from their audio.
 
-Both folders hold one uint8 image per recording, low mel bands first, made from audio by steps that the
-presets' front ends repeat: see `dequantize`.
+There is one uint8 image per recording, low mel bands first, made from audio by steps that the presets' front
+ends repeat: see `dequantize`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from music_zoo.datasets.audio_dataset import AudioDataset, AudioSplit
+from music_zoo.datasets.features import MemoryMappedFeatures, write_features
 from music_zoo.datasets.files import SPLITS, check_splits, read_arrays, read_table, require_files
 from music_zoo.errors import DatasetError
 
@@ -53,14 +55,17 @@ class LogMelDataset:
     """Recordings as log-mel features, with their labels and the data set's own split.
 
     Attributes:
-        name: `"fma-small"` or `"gtzan"`.
+        name: `"fma-small"`, `"gtzan"`, or that of the data set of audio.
         labels: Sorted names of the classes.
         ids: Name of each recording, `(recordings,)` str: FMA's track number, or GTZAN's such as
             `blues.00000`.
         splits: `"train"`, `"validation"`, `"test"`, or `""` for a recording that the split leaves out.
         features: `(recordings, n_mels, frames)` uint8.
         targets: Index into `labels`, `(recordings,)` int64.
-        tags: All genre names of each recording, the multi-label target of FMA; for GTZAN its one genre.
+        tags: All genre names of each recording, the multi-label target of FMA; for others its one label.
+        front_end: Config of the `music_zoo.layers.FrontEnd` that makes these features of a recording's
+            beginning.
+        seconds: Length of that beginning.
     """
 
     name: str
@@ -70,16 +75,8 @@ class LogMelDataset:
     features: np.ndarray = field(repr=False)
     targets: np.ndarray = field(repr=False)
     tags: tuple[tuple[str, ...], ...] = field(repr=False)
-
-    @property
-    def seconds(self) -> float:
-        """Length of the music that the features of a recording stand for, in seconds."""
-        return 30.0
-
-    @property
-    def front_end(self) -> dict:
-        """Config of the `music_zoo.layers.FrontEnd` that makes these features of a recording's first 30 s."""
-        return FRONT_ENDS[self.name]
+    front_end: dict = field(repr=False)
+    seconds: float = 30.0
 
     def split(self, name: str) -> LogMelSplit:
         """Return the recordings of a split, copied.
@@ -173,6 +170,62 @@ def read_gtzan(root: str | PathLike) -> LogMelDataset:
     return _dataset("gtzan", root / "clips.csv", rows, "logmel.npz", ids.astype(str), features)
 
 
+def compute_log_mels(
+    dataset: AudioDataset,
+    front_end: Callable,
+    seconds: float,
+    folder: str | PathLike,
+    progress: Callable[[int, int], None] | None = None,
+) -> LogMelDataset:
+    """Return the features of a data set of audio, computed once and kept in a folder.
+
+    A computation that was interrupted goes on where it stopped.
+
+    Args:
+        dataset: Recordings of one label each.
+        front_end: The `music_zoo.layers.FrontEnd`, whose features lie between 0 and 1.
+        seconds: How much of the beginning of each recording to take; what is shorter is repeated.
+        folder: Where to keep the features.
+        progress: Called with the numbers of recordings done and to do.
+
+    Raises:
+        DatasetError: The folder holds features of another front end, of another length or of other
+            recordings; or what `music_zoo.datasets.write_features` raises.
+        ValueError: Several labels for a recording, or none.
+    """
+    parts = {name: dataset.split(name) for name in SPLITS if name in dataset.splits}
+    if dataset.task != "single_label" or any(part.targets is None for part in parts.values()):
+        raise ValueError(f"{dataset.name}: expected one label for each recording.")
+    every = AudioSplit(
+        sum((part.paths for part in parts.values()), ()),
+        np.concatenate([part.targets for part in parts.values()]),
+        sum((part.ids for part in parts.values()), ()),
+    )
+    if (Path(folder) / "features.json").exists():
+        stored = MemoryMappedFeatures(folder)
+    else:
+        stored = write_features(every, front_end, folder, seconds=seconds, dtype=np.uint8, progress=progress)
+    found = {*stored.ids, *stored.skipped}
+    if (stored.front_end, stored.seconds, found) != (front_end.get_config(), seconds, set(every.ids)):
+        raise DatasetError(
+            f"{folder} holds features of another front end, of another length or of other recordings than "
+            f"these of {dataset.name}: delete it, or name another folder."
+        )
+    split_of = {id_: name for name, part in parts.items() for id_ in part.ids}
+    targets = stored.targets(every)
+    return LogMelDataset(
+        name=dataset.name,
+        labels=dataset.labels,
+        ids=np.array(stored.ids),
+        splits=np.array([split_of[id_] for id_ in stored.ids]),
+        features=stored.features,
+        targets=targets,
+        tags=tuple((dataset.labels[target],) for target in targets),
+        front_end=stored.front_end,
+        seconds=seconds,
+    )
+
+
 def _check_features(path: Path, ids: np.ndarray, features: np.ndarray) -> None:
     if features.dtype != np.uint8 or features.ndim != 3 or ids.shape != features.shape[:1]:
         raise DatasetError(
@@ -212,4 +265,5 @@ def _dataset(
         features=features,
         targets=targets.astype(np.int64),
         tags=tuple(tuple(names.split("|")) for names in all_genres),
+        front_end=FRONT_ENDS[name],
     )

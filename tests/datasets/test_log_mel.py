@@ -4,7 +4,14 @@ import re
 import numpy as np
 import pytest
 
-from music_zoo.datasets import dequantize, open_dataset, read_fma_small, read_gtzan
+from music_zoo.datasets import (
+    compute_log_mels,
+    dequantize,
+    open_dataset,
+    open_splits,
+    read_fma_small,
+    read_gtzan,
+)
 from music_zoo.errors import DatasetError
 
 GENRES = ("Rock", "Folk", "Rock", "Pop", "Folk")
@@ -196,3 +203,51 @@ def test_gtzan_is_whole(shared_data):
     for name in sizes:
         _, targets, ids = dataset.split(name)
         assert [dataset.labels[target] for target in targets] == [clip.split(".")[0] for clip in ids]
+
+
+def beginning(audio):
+    """A front end of one band: the magnitude of the samples."""
+    return np.abs(audio)[:, None]
+
+
+beginning.sample_rate, beginning.get_config = 8000, lambda: {"layers": ["magnitude"]}
+
+
+@pytest.fixture
+def notes(tmp_path, write_wav):
+    """Three recordings of constant samples, of which one is short."""
+    for name, level, samples in (
+        ("train/low/a", 0.2, 30),
+        ("train/high/b", 0.4, 20),
+        ("test/low/c", 0.6, 10),
+    ):
+        (tmp_path / "notes" / name).parent.mkdir(parents=True)
+        write_wav(f"notes/{name}.wav", np.full(samples, level, np.float32))
+    return tmp_path / "notes"
+
+
+def test_features_of_audio_are_computed_once(notes, tmp_path):
+    dataset = compute_log_mels(open_splits(notes), beginning, 20 / 8000, tmp_path / "kept")
+    assert (dataset.labels, dataset.seconds, dataset.front_end) == (
+        ("high", "low"),
+        20 / 8000,
+        {"layers": ["magnitude"]},
+    )
+    images, targets, ids = dataset.split("train")
+    assert images.shape == (2, 1, 20) and [dataset.labels[t] for t in targets] == ["high", "low"]
+    levels = dict(zip(ids, dequantize(images)[:, 0, 10], strict=True))
+    assert levels == pytest.approx({"train/high/b.wav": 0.4, "train/low/a.wav": 0.2}, abs=1 / 510)
+    np.testing.assert_allclose(dequantize(dataset.split("test").features), 0.6, atol=1 / 510)
+    assert dataset.tag_targets("test", ["low", "high"]).tolist() == [[1, 0]]
+
+    for file in notes.rglob("*.wav"):
+        file.write_bytes(b"no audio")
+    again = compute_log_mels(open_splits(notes), beginning, 20 / 8000, tmp_path / "kept")
+    np.testing.assert_array_equal(again.features, dataset.features)
+    with pytest.raises(DatasetError, match="of another length"):
+        compute_log_mels(open_splits(notes), beginning, 10 / 8000, tmp_path / "kept")
+
+
+def test_features_of_audio_need_one_label_each(notes, tmp_path):
+    with pytest.raises(ValueError, match="low: expected one label for each recording"):
+        compute_log_mels(open_splits(notes / "train" / "low"), beginning, 1.0, tmp_path / "kept")
