@@ -105,7 +105,7 @@ class WindowAttention(layers.Layer):
         batch, height, width, channels = ops.shape(inputs)
         window, shift = self.window, self.shift
         rows, columns = -(-height // window), -(-width // window)
-        x = ops.pad(inputs, ((0, 0), (0, rows * window - height), (0, columns * window - width), (0, 0)))
+        x = _padded(inputs, rows * window - height, columns * window - width)
         if shift:
             x = ops.roll(x, (-shift, -shift), axis=(1, 2))
         x = ops.reshape(x, (batch, rows, window, columns, window, channels))
@@ -150,7 +150,7 @@ class PatchMerging(layers.Layer):
     def call(self, inputs):
         """Merge, with zeros for neighbours that an odd size lacks."""
         batch, height, width, channels = ops.shape(inputs)
-        x = ops.pad(inputs, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+        x = _padded(inputs, height % 2, width % 2)
         x = ops.reshape(x, (batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels))
         x = ops.transpose(x, (0, 1, 3, 4, 2, 5))  # neighbours column by column, the order of the original
         return ops.reshape(x, (batch, (height + 1) // 2, (width + 1) // 2, 4 * channels))
@@ -159,6 +159,13 @@ class PatchMerging(layers.Layer):
         """Return the shape with both axes halved."""
         batch, height, width, channels = input_shape
         return (batch, (height + 1) // 2, None if width is None else (width + 1) // 2, 4 * channels)
+
+
+def _padded(x, rows, columns):
+    """Put zeros behind the rows and columns of `(batch, height, width, channels)`, in a copy if need be."""
+    if isinstance(rows, int) and isinstance(columns, int) and not rows and not columns:
+        return x
+    return ops.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)))
 
 
 def _initializer() -> keras.Initializer:

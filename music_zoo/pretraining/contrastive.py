@@ -83,10 +83,7 @@ class Pretrainer(keras.Model):
     def move_targets(self, momentum) -> None:
         """Move each target network: `target = momentum * target + (1 - momentum) * online`."""
         for online, target in self._targets:
-            momentum_ = ops.cast(momentum, target.dtype)
-            target.assign(
-                momentum_ * target + (1 - momentum_) * ops.stop_gradient(ops.cast(online, target.dtype))
-            )
+            target.assign(momentum * target.value + (1 - momentum) * ops.stop_gradient(online.value))
 
     def loss_of(self, outputs, training: bool):
         """Return the loss of what `call` returned; if `training`, move on what no gradient moves.

@@ -70,12 +70,12 @@ def info_nce_logits(query: Any, key: Any, queue: Any, temperature: float) -> Any
     return ops.concatenate([positive, negative], axis=-1) / temperature
 
 
-def info_nce(query: Any, key: Any, queue: Any, temperature: float) -> Any:
+def info_nce(logits: Any) -> Any:
     """Cross-entropy of finding each query's key among a queue of others (MoCo, He et al., arXiv:1911.05722).
 
-    Arguments and errors as of `info_nce_logits`. No gradient should reach key or queue.
+    Args:
+        logits: Of `info_nce_logits`, `(batch, 1 + length)`; no gradient should reach its key or queue.
     """
-    logits = info_nce_logits(query, key, queue, temperature)
     return ops.mean(ops.logsumexp(logits, axis=-1) - logits[:, 0])
 
 

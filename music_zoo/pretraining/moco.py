@@ -93,13 +93,12 @@ class MoCo(Pretrainer):
             self.move_targets(self.momentum)
         key = ops.stop_gradient(self._key(second, training))
         queue = ops.copy(self.queue)  # PyTorch needs what was read to stay as it was until the gradient
-        loss = info_nce(query, key, queue, temperature=self.temperature)
-        logits = ops.stop_gradient(info_nce_logits(query, key, queue, temperature=self.temperature))
+        logits = info_nce_logits(query, key, queue, temperature=self.temperature)
         self.accuracy.update_state(ops.cast(ops.argmax(logits, axis=-1) == 0, "float32"))
         self.watch_spread(query)
         if training:
             self.queue.assign(ops.concatenate([key, queue])[: self.queue.shape[0]])
-        return loss
+        return info_nce(logits)
 
     def _encode(self, encoder, projector, view, training):
         """Encode a view group by group, and scale to unit length."""

@@ -162,7 +162,7 @@ def test_info_nce_as_published():
         def loss(weight, bias, step=step, queue=queue):
             query = ops.matmul(MOCO[f"step{step}_xq"], ops.transpose(weight)) + bias
             key = MOCO[f"step{step}_xk"] @ MOCO[f"step{step}_k_weight"].T + MOCO[f"step{step}_k_bias"]
-            return losses.info_nce(query, key, queue, temperature)
+            return losses.info_nce(losses.info_nce_logits(query, key, queue, temperature))
 
         total, (gradient, _) = value_and_gradients(loss, *previous)
         np.testing.assert_allclose(total, MOCO[f"step{step}_loss"], **CLOSE)
@@ -202,7 +202,7 @@ def test_contrastive_losses_depend_on_directions_alone(seed, scale):
     queue = np.eye(6, dtype="float32")
     for loss in (
         lambda x, y: losses.nt_xent(x, y, temperature=0.5),
-        lambda x, y: losses.info_nce(x, y, queue, 0.5),
+        lambda x, y: losses.info_nce(losses.info_nce_logits(x, y, queue, 0.5)),
         losses.byol,
     ):
         assert value(loss(scale * a, b)) == pytest.approx(value(loss(a, b)), rel=1e-4, abs=1e-5)
@@ -216,7 +216,9 @@ def test_nt_xent_does_not_tell_its_views_apart():
 def test_info_nce_of_a_key_that_is_found_at_once():
     query, queue = np.eye(3, 8, dtype="float32"), np.eye(8, dtype="float32")[3:]
     expected = np.log(np.exp(1 / 0.2) + 5) - 1 / 0.2
-    assert value(losses.info_nce(query, 7 * query, queue, 0.2)) == pytest.approx(expected, rel=1e-4)
+    assert value(losses.info_nce(losses.info_nce_logits(query, 7 * query, queue, 0.2))) == pytest.approx(
+        expected, rel=1e-4
+    )
     assert ops.convert_to_numpy(losses.info_nce_logits(query, query, queue, 0.2)).shape == (3, 6)
 
 
@@ -307,7 +309,7 @@ def test_distillation_is_least_where_the_student_says_what_the_teacher_says(task
 QUEUE = np.eye(16, dtype="float32")
 PAIRS = {
     "nt_xent": lambda a, b: losses.nt_xent(a, b, temperature=0.1),
-    "info_nce": lambda a, b: losses.info_nce(a, b, QUEUE, 0.1),
+    "info_nce": lambda a, b: losses.info_nce(losses.info_nce_logits(a, b, QUEUE, 0.1)),
     "byol": losses.byol,
     "barlow_twins": losses.barlow_twins,
     "vicreg": losses.vicreg,
