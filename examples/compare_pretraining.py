@@ -38,7 +38,7 @@ OPTIONS = {
     "moco": {"temperature": 0.1, "queue_length": 1024},
 }
 #: MoCo learns from one of the two views of a clip, the others from both: it sees each clip twice as often.
-EPOCHS = {"moco": 2}
+EPOCHS = {"moco": 4}
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1", "roc_auc": "ROC AUC", "pr_auc": "PR AUC"}
 
 
