@@ -1,13 +1,14 @@
-"""Train the ResNet presets from stored log-mels: the recipe behind `resnet-fma` and `resnet-gtzan`.
+"""Train the ResNet presets from log-mels: the recipe of `resnet-fma`, `resnet-gtzan` and `resnet-nsynth`.
 
     python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma
     python examples/train_resnet.py --data gtzan-logmel --output runs/resnet-gtzan
         --start runs/resnet-fma/preset --epochs 100 --crop 194
+    python examples/train_resnet.py --data nsynth-test --output runs/resnet-nsynth --epochs 30 --crop 48
 
-A folder holds log-mel images and the official split (see `music_zoo.datasets`). Training looks at the
-training split, the temperature is fitted on the validation split, the test split is not touched: `music-zoo
-evaluate` does that, once. A run that is interrupted goes on where it stopped when the same command is given
-again.
+A folder holds log-mel images, or the notes of NSynth, and a split (see `music_zoo.datasets`). Training looks
+at the training split, the temperature is fitted on the validation split, the test split is not touched:
+`music-zoo evaluate` does that, once. A run that is interrupted goes on where it stopped when the same command
+is given again.
 
 Where the folder also has VGGish embeddings of the tracks (Hershey et al. 2017, arXiv:1609.09430), the
 network learns from them as well, as a student (Hinton et al. 2015, arXiv:1503.02531): it predicts the
@@ -27,11 +28,22 @@ import numpy as np
 
 from music_zoo import Classifier, load
 from music_zoo.calibration import fit_temperature
-from music_zoo.datasets import LogMelDataset, dequantize, open_dataset
+from music_zoo.datasets import LogMelDataset, compute_log_mels, dequantize, open_splits
 from music_zoo.layers import FrontEnd
 from music_zoo.models import ResNet
-from music_zoo.models.resnet import CONFIGS
 
+#: What notes of NSynth are seen through: window, hop and bands are those of Lukashevich et al. (2023,
+#: doi:10.1145/3616195.3616228), a note one image of 64 bands and 63 frames.
+NOTES = {
+    "sample_rate": 16_000,
+    "layers": [
+        {"layer": "STFT", "config": {"n_fft": 2048, "hop_length": 1024}},
+        {"layer": "MelFilterBank", "config": {"sample_rate": 16_000, "n_fft": 2048, "n_mels": 64}},
+        {"layer": "Decibels", "config": {"ref": "max", "top_db": 80.0}},
+        {"layer": "MinMaxNormalization"},
+    ],
+}
+NOTE_SECONDS = 4.0
 MIN_TAG_TRACKS = 50  # a finer genre with fewer training tracks is no target
 
 
@@ -40,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="log-mel folder of FMA-small or GTZAN")
+    parser.add_argument("--data", type=Path, required=True, help="folder of FMA-small, GTZAN or NSynth")
     parser.add_argument("--output", type=Path, required=True, help="where checkpoints and the preset go")
     parser.add_argument("--start", help="preset whose backbone to start from")
     parser.add_argument("--epochs", type=int, default=80)
@@ -55,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
 
     keras.utils.set_random_seed(args.seed)
-    dataset = open_dataset(args.data)
+    dataset = read(args.data, args.output / "features")
     classifier = new_classifier(dataset, args.output.name, args.start)
     targets = training_targets(dataset, args.data)
     trainer = training_model(classifier, targets, args)
@@ -81,13 +93,21 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"wrote {args.output / 'preset'}")
 
 
+def read(folder: Path, kept: Path) -> LogMelDataset:
+    """Return the log-mels of a data set; those of notes are computed from their audio once, and kept."""
+    dataset = open_splits(folder)
+    if isinstance(dataset, LogMelDataset):
+        return dataset
+    return compute_log_mels(dataset, FrontEnd.from_config(NOTES), NOTE_SECONDS, kept)
+
+
 def new_classifier(dataset: LogMelDataset, name: str, start: str | None) -> Classifier:
     """An untrained classifier whose front end makes the data set's features from audio."""
     classifier = Classifier(
         FrontEnd.from_config(dataset.front_end),
-        ResNet(**CONFIGS["resnet-compact"]["backbone"]["config"]),
+        ResNet(n_mels=dataset.features.shape[1]),
         dataset.labels,
-        window=30.0,
+        window=dataset.seconds,
         dropout=0.2,
         name=name,
     )
