@@ -121,9 +121,7 @@ def training_targets(dataset: LogMelDataset, folder: Path) -> dict[str, np.ndarr
     _, genre, ids = dataset.split("train")
     targets = {"genre": np.eye(len(dataset.labels), dtype=np.float32)[genre]}
     if (folder / "vggish.npz").exists():
-        with np.load(folder / "vggish.npz") as stored:
-            rows = {track: row for row, track in enumerate(stored["track_id"].astype(str))}
-            embedding = stored["embedding"][[rows[track] for track in ids]].astype(np.float32)
+        embedding = vggish(folder, ids)
         embedding = (embedding - embedding.mean(axis=0)) / (embedding.std(axis=0) + 1e-6)
         targets["genre"] = (targets["genre"] + teacher(embedding, genre)) / 2
         targets["vggish"] = embedding
@@ -132,6 +130,13 @@ def training_targets(dataset: LogMelDataset, folder: Path) -> dict[str, np.ndarr
         tags = dataset.tag_targets("train", tag_names)
         targets["tags"] = tags[:, tags.sum(axis=0) >= MIN_TAG_TRACKS].astype(np.float32)
     return targets
+
+
+def vggish(folder: Path, ids: np.ndarray) -> np.ndarray:
+    """Return the VGGish embeddings of tracks, `(tracks, 128)`."""
+    with np.load(folder / "vggish.npz") as stored:
+        rows = {track: row for row, track in enumerate(stored["track_id"].astype(str))}
+        return stored["embedding"][[rows[track] for track in ids]].astype(np.float32)
 
 
 def teacher(embedding: np.ndarray, genre: np.ndarray) -> np.ndarray:
