@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -24,6 +25,20 @@ def progress_bar(text: str) -> Progress:
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # else what belongs into a file would go to the screen
     )
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar over `what`, with how many a second; gives what to call with the numbers done and to do."""
+    begin = time.monotonic()
+    with progress_bar(what + ", {task.fields[rate]}") as bar:
+        task = bar.add_task("", total=None, rate="starting")
+
+        def progress(done: int, total: int) -> None:
+            rate = f"{done / (time.monotonic() - begin):.1f} a second"
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield progress
 
 
 class Run:

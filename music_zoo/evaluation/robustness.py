@@ -1,7 +1,6 @@
 """A classifier on audio that was stretched, shifted, compressed or buried in noise: what it still knows."""
 
 import csv
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -18,6 +17,7 @@ from music_zoo.evaluation.evaluate import targets_of
 from music_zoo.evaluation.metrics import classification_metrics
 from music_zoo.evaluation.perturbations import PERTURBATIONS, Perturbation
 from music_zoo.evaluation.probes import probe_metrics
+from music_zoo.files import replacing
 from music_zoo.plots import save_figure
 
 if TYPE_CHECKING:
@@ -50,13 +50,12 @@ class Robustness:
         """Return plain Python values, ready for JSON."""
         return asdict(self)
 
-    def to_csv(self) -> str:
-        """Return a table: a row per perturbation, a column per metric."""
-        file = io.StringIO()
-        writer = csv.DictWriter(file, ["perturbation", *self.metrics["none"]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"perturbation": name} | row for name, row in self.metrics.items())
-        return file.getvalue()
+    def write_csv(self, path: str | PathLike) -> None:
+        """Write a table: a row per perturbation, a column per metric."""
+        with replacing(Path(path)) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["perturbation", *self.metrics["none"]], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"perturbation": name} | row for name, row in self.metrics.items())
 
     def to_text(self) -> str:
         """Return a table to read: a row per perturbation, a column per metric."""
