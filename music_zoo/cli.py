@@ -219,33 +219,54 @@ def evaluate(
             "be repeated."
         ),
     ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Measure under time stretch, pitch shift, compression and noise instead; needs audio files.",
+        ),
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --robustness: no more files than this, drawn, always the same."),
+    ] = None,
+    plot: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --robustness: draw the table or, to a .csv, write it; may be repeated."),
+    ] = None,
 ) -> None:
     """Measure a classifier on labelled data, before and after calibration."""
     from music_zoo.datasets import open_dataset
-    from music_zoo.progress import progress_bar
+    from music_zoo.progress import counting
 
-    for path in reliability or ():
-        if path.suffix.lower() == ".csv":
-            check_replaceable(path)
-        else:
-            _check_picture("--reliability", path)
+    if robustness and (reliability or intervals):
+        raise typer.BadParameter("--robustness goes without --reliability and --intervals.")
+    if not robustness and (plot or limit is not None):
+        raise typer.BadParameter("--limit and --plot belong to --robustness.")
+    for option, paths in (("--reliability", reliability), ("--plot", plot)):
+        for path in paths or ():
+            if path.suffix.lower() == ".csv":
+                check_replaceable(path)
+            else:
+                _check_picture(option, path)
     dataset = open_dataset(data, split)
     classifier = _load(model)
     from music_zoo.calibration import plot_reliability, write_curves
     from music_zoo.evaluation.evaluate import evaluate as run_evaluation
+    from music_zoo.evaluation.robustness import evaluate_robustness
 
-    with progress_bar("files") as bar:
-        task = bar.add_task("", total=None)
-        evaluation = run_evaluation(
-            classifier,
-            dataset,
-            split,
-            lambda done, total: bar.update(task, completed=done, total=total),
-            resamples=intervals,
-        )
+    with counting("versions of files" if robustness else "files") as progress:
+        if robustness:
+            evaluation = evaluate_robustness(classifier, dataset, split, limit=limit, progress=progress)
+        else:
+            evaluation = run_evaluation(classifier, dataset, split, progress, resamples=intervals)
     for path in reliability or ():
         write = write_curves if path.suffix.lower() == ".csv" else plot_reliability
         write(evaluation.reliability, path)
+        print(f"wrote {path}", file=sys.stderr)
+    for path in plot or ():
+        write = evaluation.write_csv if path.suffix.lower() == ".csv" else evaluation.plot
+        write(path)
         print(f"wrote {path}", file=sys.stderr)
     print(json.dumps(evaluation.to_dict(), indent=2) if as_json else evaluation.to_text())
     for error in evaluation.skipped:
