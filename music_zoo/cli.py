@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from music_zoo import __version__, training_cli, zoo
+from music_zoo import __version__, calibration_cli, training_cli, zoo
 from music_zoo.backend import import_keras
 from music_zoo.errors import MusicZooError
 from music_zoo.files import check_replaceable
@@ -30,6 +30,12 @@ Paths = Annotated[
 Model = Annotated[str, typer.Option(help="Preset, preset folder, or hf://organisation/repository@revision.")]
 Hop = Annotated[
     float | None, typer.Option(help="Seconds between window starts [default: the window's length].")
+]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Abstain if no label is as probable as this; `music-zoo reject` finds one."
+    ),
 ]
 Truncated = Annotated[bool, typer.Option("--allow-truncated", help="Take what can be decoded of cut files.")]
 
@@ -85,6 +91,7 @@ def tag(
         Path | None,
         typer.Option(help="Write here instead of to the screen; an interrupted run is taken up again."),
     ] = None,
+    min_confidence: MinConfidence = None,
     hop: Hop = None,
     allow_truncated: Truncated = False,
 ) -> None:
@@ -100,15 +107,16 @@ def tag(
     files = _audio_files(paths)
     pictures = _pictures(taggram, files)
     classifier = _load(model, hop)
+    settings = {"hop": hop, "allow_truncated": allow_truncated, "min_confidence": min_confidence}
     records = RecordWriter(
         output,
         sources=[str(file) for file in files],
         labels=classifier.labels,
-        format=Format("json" if as_json else "csv" if as_csv else "text", top, windows),
-        settings={"model": model, "hop": hop, "allow_truncated": allow_truncated},
+        format=Format("json" if as_json else "csv" if as_csv else "text", top, windows, min_confidence),
+        settings={"model": model, **settings},
     )
     with records, Run(files, None if output is None else records.done) as run:
-        for file, result in run.follow(classifier.classify_many, hop=hop, allow_truncated=allow_truncated):
+        for file, result in run.follow(classifier.classify_many, **settings):
             if file in pictures:
                 run.say(f"wrote {result.plot(pictures[file])}")
             records.write(result)
@@ -305,6 +313,7 @@ def explain(
     print(json.dumps(explanation.to_dict(tag)) if as_json else explanation.to_text(tag))
 
 
+calibration_cli.add_to(app)
 training_cli.add_to(app)
 
 

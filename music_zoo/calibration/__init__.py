@@ -5,10 +5,22 @@ Fitting and measuring are numpy only; the layers, `CALIBRATORS`, need Keras, whi
 
 from typing import TYPE_CHECKING
 
+from music_zoo.calibration.conformal import conformal_threshold, label_sets
 from music_zoo.calibration.fit_isotonic import fit_isotonic
 from music_zoo.calibration.fit_vector_scaling import fit_vector_scaling
 from music_zoo.calibration.fitting import fit_temperature
-from music_zoo.calibration.plots import plot_mae_over_temperature, plot_reliability, write_curves
+from music_zoo.calibration.plots import (
+    plot_mae_over_temperature,
+    plot_reliability,
+    plot_risk_coverage,
+    write_curves,
+)
+from music_zoo.calibration.rejection import (
+    RejectThreshold,
+    RiskCoverageCurve,
+    reject_threshold,
+    risk_coverage_curve,
+)
 from music_zoo.calibration.reliability import (
     ReliabilityCurve,
     adaptive_calibration_error,
@@ -31,16 +43,23 @@ __all__ = [
     "fit_isotonic",
     "fit_temperature",
     "fit_vector_scaling",
+    "RejectThreshold",
     "ReliabilityCurve",
+    "RiskCoverageCurve",
     "TemperatureSweep",
     "adaptive_calibration_error",
     "classwise_calibration_error",
+    "conformal_threshold",
     "expected_calibration_error",
+    "label_sets",
     "mae_over_temperature",
     "plot_mae_over_temperature",
     "plot_reliability",
+    "plot_risk_coverage",
+    "reject_threshold",
     "reliability_curve",
     "reliability_mae",
+    "risk_coverage_curve",
     "weighted_reliability_mae",
     "write_curves",
 ]

@@ -1,4 +1,4 @@
-"""Reliability as pictures, and as tables of the same numbers. Matplotlib is imported when one is drawn."""
+"""Reliability and rejection as pictures, and as tables of the same numbers. Matplotlib is imported when one is drawn."""
 
 import csv
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from music_zoo.calibration.rejection import RejectThreshold, RiskCoverageCurve
 from music_zoo.calibration.reliability import ReliabilityCurve
 from music_zoo.calibration.sweep import TemperatureSweep
 from music_zoo.files import replacing
@@ -100,7 +101,45 @@ def plot_mae_over_temperature(curves: Mapping[str, TemperatureSweep], path: str 
     return figure
 
 
-def write_curves(curves: Mapping[str, ReliabilityCurve | TemperatureSweep], path: str | PathLike) -> Path:
+def plot_risk_coverage(
+    curves: Mapping[str, RiskCoverageCurve], path: str | PathLike, threshold: RejectThreshold | None = None
+) -> "Figure":
+    """Draw the share of errors among accepted files over the share of files that is accepted.
+
+    Args:
+        curves: By the name that the legend shows, see `music_zoo.calibration.risk_coverage_curve`.
+        path: Where to write the picture; its suffix says the format (`.png`, `.svg`, `.pdf`, ...).
+        threshold: Mark its target, and what it accepts.
+
+    Returns:
+        The figure, as written.
+
+    Raises:
+        ValueError: No curves, or a suffix of no known format.
+    """
+    from matplotlib.figure import Figure
+
+    _check_some(curves)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for i, (name, curve) in enumerate(curves.items()):
+        color = _STYLES[i % len(_STYLES)]["color"]
+        axes.plot(curve.coverage, curve.risk, color=color, label=f"{name} (area {curve.area:.3f})")
+    if threshold is not None:
+        axes.axhline(threshold.max_error, color="0.6", linestyle="--", linewidth=1)
+        label = f"confidence at least {threshold.min_confidence:g}"
+        axes.plot(threshold.coverage, threshold.error, "o", color="black", label=label)
+    axes.set(xlabel="share accepted", ylabel="share of errors among accepted", xlim=(0, 1), ylim=(0, None))
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    _legend(axes, "best")
+    save_figure(figure, Path(path))
+    return figure
+
+
+def write_curves(
+    curves: Mapping[str, ReliabilityCurve | RiskCoverageCurve | TemperatureSweep], path: str | PathLike
+) -> Path:
     """Write the numbers of curves of one kind as a CSV table: a row per point, the name of its curve first.
 
     The other columns are the curve's attributes; what is not a number, such as the accuracy in an empty
