@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         shutil.copyfile(args.preset / file, PRESETS / name / file)
     entry = PresetEntry(
         **json.loads(args.card.read_text()),
-        architecture=type(classifier.backbone).__name__,
+        architecture=classifier.architecture,
         task=classifier.task,
         labels=classifier.labels,
         sample_rate=classifier.sample_rate,

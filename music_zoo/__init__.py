@@ -20,6 +20,7 @@ from music_zoo.zoo import describe, list_models, load
 
 if TYPE_CHECKING:
     from music_zoo.classifier import Classifier
+    from music_zoo.ensemble import Ensemble
     from music_zoo.prediction import Prediction
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "describe",
     # what they are and return
     "Classifier",
+    "Ensemble",
     "Prediction",
     # what can go wrong
     "AudioError",
@@ -42,7 +44,11 @@ __all__ = [
     "UnknownPresetError",
 ]
 
-_LAZY = {"Classifier": "music_zoo.classifier", "Prediction": "music_zoo.prediction"}
+_LAZY = {
+    "Classifier": "music_zoo.classifier",
+    "Ensemble": "music_zoo.ensemble",
+    "Prediction": "music_zoo.prediction",
+}
 
 choose_backend()
 

@@ -147,11 +147,12 @@ def explain(
 
 def check_explainable(classifier: Classifier) -> None:
     """Raise ValueError if no class token of the classifier's backbone attends to steps of time."""
-    if classifier.backbone.time_attention is None:
+    backbone = getattr(classifier, "backbone", None)  # an ensemble has none; its members do
+    if getattr(backbone, "time_attention", None) is None:
         raise ValueError(
             "Only a classifier whose class token attends to steps of time can be explained (CNNSA, "
             f"MusicTaggingTransformer, SpecTNT with a clip token); the backbone of {classifier.name} is "
-            f"{type(classifier.backbone).__name__}."
+            f"{classifier.architecture}."
         )
 
 

@@ -162,10 +162,12 @@ def probe(
     from music_zoo.evaluation.embedded import probed_classifier, task_of
 
     classifier, task = zoo.load(model), task_of(dataset)
+    if preset is not None and not isinstance(classifier, Classifier):
+        raise typer.BadParameter(f"--preset: a probe becomes the head of one classifier; {model} is several.")
     networks = {classifier.name: classifier}
     if random:
         keras.utils.set_random_seed(seed)
-        networks["random weights"] = Classifier.from_config(classifier.get_config())
+        networks["random weights"] = type(classifier).from_config(classifier.get_config())
     results, curves, skipped = {}, {}, set()
     with _notes(lambda note: print(note, file=sys.stderr)):
         for name, network in networks.items():

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from music_zoo.backend import require_backend
-from music_zoo.errors import UnknownPresetError
+from music_zoo.errors import PresetError, UnknownPresetError
 from music_zoo.hub.manifest import PresetEntry, read_manifest
 
 if TYPE_CHECKING:
-    from music_zoo.classifier import Classifier
+    from music_zoo.audio_model import AudioModel
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = True) -> list[str]:
@@ -46,13 +46,14 @@ def load(
     task: str | None = None,
     pretrained: bool = True,
     cache_dir: str | PathLike | None = None,
-) -> "Classifier":
-    """Load a pretrained classifier, or build an untrained one.
+) -> "AudioModel":
+    """Load a pretrained classifier or ensemble, or build an untrained one.
 
     Args:
         name: A preset's name (`list_models()` has them all), a preset folder (as `Classifier.save_preset`
             writes it), or a Hub repository, `hf://organisation/repository@revision`.
-        labels: Names of your own classes: the backbone keeps its weights, the head is new and untrained.
+        labels: Names of your own classes: the backbone keeps its weights, the head is new and untrained (of
+            an ensemble, those of each member).
         num_classes: The same, for classes without names.
         task: `"single_label"` or `"multi_label"`, for a new head; that of the preset if None.
         pretrained: False for an untrained classifier: `name` is then a configuration's
@@ -60,7 +61,8 @@ def load(
         cache_dir: Where downloads are kept; `MUSIC_ZOO_CACHE` or the user's cache folder if None.
 
     Returns:
-        A `keras.Model` from windows of waveform to probabilities, with `classify` and `embed` for files.
+        A `keras.Model` from windows of waveform to probabilities, with `classify` and `embed` for files: a
+        `Classifier`, or an `Ensemble` where that is what was saved.
 
     Raises:
         BackendMissingError: Neither TensorFlow, JAX nor PyTorch is installed.
@@ -73,13 +75,21 @@ def load(
         return _build(str(name), labels, task)
     require_backend()
     from music_zoo.classifier import Classifier
+    from music_zoo.ensemble import Ensemble
     from music_zoo.hub.preset_files import read_preset
 
-    folder = _locate(name, cache_dir)
-    return Classifier.from_preset_files(read_preset(folder), labels=labels, task=task)
+    files = read_preset(_locate(name, cache_dir))
+    kinds = {kind.kind: kind for kind in (Classifier, Ensemble)}
+    kind = files.config.get("kind", Classifier.kind)
+    if kind not in list(kinds):
+        raise PresetError(
+            f"{name}: expected a preset of kind {' or '.join(kinds)}, found {kind!r}; it may need a newer "
+            "music_zoo."
+        )
+    return kinds[kind].from_preset_files(files, labels=labels, task=task)
 
 
-def _build(name: str, labels: tuple[str, ...] | None, task: str | None) -> "Classifier":
+def _build(name: str, labels: tuple[str, ...] | None, task: str | None) -> "AudioModel":
     """Return an untrained classifier of a named configuration."""
     configs = _configs()
     if name not in configs:

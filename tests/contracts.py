@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import music_zoo
+from music_zoo.audio_model import AudioModel
 from music_zoo.classifier import Classifier
 from music_zoo.golden import check_golden
 from music_zoo.hub.preset_files import read_preset
@@ -126,12 +127,14 @@ def check_training_step(classifier: Classifier, waveforms: np.ndarray) -> None:
     assert unmoved == {"calibrator.temperature"}
 
 
-def check_preset(name) -> Classifier:
+def check_preset(name) -> AudioModel:
     """A preset, or the folder of one, loads strictly and gives its golden outputs on this backend."""
     classifier = music_zoo.load(name)
     folder = name if not isinstance(name, str) else music_zoo.zoo._locate(name, None)
     files = read_preset(folder)
-    assert files.config == {"classifier": json.loads(json.dumps(classifier.get_config()))}
+    kind = files.config.pop("kind", "classifier")
+    assert kind == classifier.kind
+    assert files.config == {kind: json.loads(json.dumps(classifier.get_config()))}
     assert set(files.tensors) == set(classifier.tensors())
     check_golden(classifier, files.golden, tolerance=1e-5)
     return classifier
