@@ -53,7 +53,7 @@ class Case:
 
 CASES = {
     "simclr": Case("simclr", "sample-cnn-clmr", (59_049,), 8, (512, 64)),  # as CLMR
-    "moco": Case("moco", "swin-mini", (128, 64), 16, (192, 128)),
+    "moco": Case("moco", "swin-mini", (128, 64), 64, (192, 128)),
     "moco-compact": Case("moco", "swin-compact", (128, 64), 16, (384, 128)),
 }
 
@@ -63,7 +63,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--methods", nargs="+", choices=CASES, default=["simclr", "moco"])
-    parser.add_argument("--batch", type=int, help="clips; default: 8 for SimCLR, 16 for MoCo")
+    parser.add_argument("--batch", type=int, help="clips; default: 8 for SimCLR, 64 for MoCo")
     turns.add_options(parser, repeats=15)
     options = turns.parse(parser)
     if options.check:
