@@ -10,6 +10,7 @@ from layers.layer_checks import signals
 from pretraining.small_trainers import losses_of_steps
 from small import SAMPLE_RATE, small_classifier, song
 
+from music_zoo.ensemble import CALIBRATE_ON, Ensemble
 from music_zoo.layers import STFT, Decibels, FrontEnd, MelFilterBank
 
 
@@ -23,6 +24,11 @@ def outputs() -> dict[str, np.ndarray]:
         "probabilities of features": classifier.features_model.predict_on_batch(odd),
         "embeddings": classifier.embed(song(2.5), SAMPLE_RATE),
     }
+    members = [small_classifier(seed=seed) for seed in (0, 1)]
+    for place in CALIBRATE_ON:
+        ensemble = Ensemble(members, calibrate_on=place)
+        ensemble.calibrator.temperature.assign(2.5)
+        result[f"probabilities calibrated on {place}"] = ensemble.classify(song(2.5), SAMPLE_RATE).taggram
     waveforms = np.stack(list(signals(SAMPLE_RATE, 1.0).values()))
     for method in ("fft", "conv"):
         layers = [STFT(512, 128, method=method), MelFilterBank(SAMPLE_RATE, 512, 32), Decibels(top_db=70.0)]
