@@ -104,6 +104,7 @@ def test_help_names_every_command(invoke):
         "pretrain",
         "probe",
         "distill",
+        "reject",
     ):
         assert f" {command} " in text
 
@@ -175,6 +176,9 @@ def test_errors_are_one_line_and_come_before_the_work(run_main, presets, monkeyp
         (["tag", "x.wav", "y.wav", "--taggram", "x.png"], "2 files need a folder"),
         (["embed", "x.wav"], "--output"),
         (["evaluate", "--data", ".", "--reliability", "x"], "picture's name must end in"),
+        (["evaluate", "--data", ".", "--robustness", "--plot", "x"], "picture's name must end in"),
+        (["evaluate", "--data", ".", "--robustness", "--intervals", "9"], "goes without"),
+        (["evaluate", "--data", ".", "--limit", "9"], "belong to --robustness"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -210,6 +210,21 @@ def test_evaluate_a_folder_per_label(invoke, music, tmp_path):
     assert sum(int(row["counts"]) for row in rows[:10]) == 6 * 3
 
 
+def test_evaluate_on_perturbed_audio(invoke, music, tmp_path):
+    (tmp_path / "music" / "c").mkdir()
+    os.link(tmp_path / "music" / "a" / "song.wav", tmp_path / "music" / "c" / "song.wav")
+    options = ["--robustness", "--limit", "6", "--json", "--plot", "noise.svg", "--plot", "noise.csv"]
+    result = invoke("evaluate", "--data", music, *options)
+    scores = json.loads(result.stdout)
+    assert scores["examples"] + len(scores["skipped"]) == 6  # of seven
+    assert result.exit_code == (1 if scores["skipped"] else 0)
+    assert result.stderr.startswith("wrote noise.svg\nwrote noise.csv\n")
+    with (tmp_path / "noise.csv").open(newline="") as file:
+        written = {row["perturbation"]: float(row["ece"]) for row in csv.DictReader(file)}
+    assert written == {name: metrics["ece"] for name, metrics in scores["metrics"].items()}
+    assert len(written) == 9 and (tmp_path / "noise.svg").exists()
+
+
 def test_the_process_says_nothing_but_results(preset, music):
     """In a process of its own, so that it imports the backend, and with a name that is no text."""
     os.link("music/a/song.wav", b"music/a/no text \xe9.wav")

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.keras
 #: Of small_classifier.
 LABELS = ("a", "b", "c")
 NOISE = {"noise": PERTURBATIONS["noise_0.4"]}
+SOME = {name: PERTURBATIONS[name] for name in ("time_stretch_1.41", "compression_music", "noise_0.1")}
 
 
 def recording(i: int) -> np.ndarray:
@@ -62,12 +63,14 @@ def ece(confidence: np.ndarray, right: np.ndarray) -> float:
 
 def test_the_table_is_that_of_scikit_learn(small_classifier, folder):
     numbers = []
-    result = evaluate_robustness(small_classifier, folder, progress=lambda *args: numbers.append(args))
-    assert list(result.metrics) == ["none", *PERTURBATIONS]
+    result = evaluate_robustness(
+        small_classifier, folder, perturbations=SOME, progress=lambda *args: numbers.append(args)
+    )
+    assert list(result.metrics) == ["none", *SOME]
     assert (result.examples, result.skipped, result.dataset) == (9, (), str(folder.root))
-    assert numbers == [(i, 81) for i in range(1, 82)]
+    assert numbers == [(i, 36) for i in range(1, 37)]
     for name, metrics in result.metrics.items():
-        perturb = PERTURBATIONS.get(name, lambda audio, rate, rng: audio)
+        perturb = SOME.get(name, lambda audio, rate, rng: audio)
         audios = [perturb(recording(i), SAMPLE_RATE, np.random.default_rng([0, i])) for i in range(9)]
         probabilities = classified(small_classifier, audios)
         winner, truth = probabilities.argmax(axis=1), folder.targets
