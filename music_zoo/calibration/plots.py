@@ -1,4 +1,4 @@
-"""Reliability and rejection as pictures, and as tables of the same numbers. Matplotlib is imported when one is drawn."""
+"""Reliability and rejection as pictures, and as tables. Matplotlib is imported when a picture is drawn."""
 
 import csv
 from collections.abc import Mapping
