@@ -98,6 +98,23 @@ def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
     assert music_zoo.load(tmp_path / "presets" / "resnet-toy").labels == entry.labels
 
 
+@pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # bright and dark are easy
+def test_train_an_ensemble(log_mel_folder, tmp_path, capsys):
+    run, train = tmp_path / "toys", script("train_resnet").main
+    arguments = ["--data", str(log_mel_folder), "--epochs", "1", "--batch-size", "20"]
+    train([*arguments, "--output", str(run / "member-1"), "--seed", "4"])
+    kept = (run / "member-1/preset/model.safetensors").read_bytes()
+    train([*arguments, "--output", str(run), "--seed", "3", "--members", "2"])
+    assert "calibrated on members: temperature" in capsys.readouterr().out
+    assert (run / "member-1/preset/model.safetensors").read_bytes() == kept
+    ensemble = music_zoo.load(run / "preset")
+    assert (ensemble.name, ensemble.calibrate_on) == ("toys", "mean")
+    for number, member in enumerate(ensemble.members):
+        alone = music_zoo.load(run / f"member-{number}" / "preset").tensors()
+        for name, value in member.tensors().items():
+            np.testing.assert_array_equal(value, alone[name])
+
+
 def test_show_augmentations(tmp_path, monkeypatch, capsys):
     show = script("show_augmentations")
     monkeypatch.setattr(show, "SECONDS", 2.0)
@@ -160,3 +177,73 @@ def test_pretrain_simclr(tmp_path, capsys, monkeypatch):
     pretrain.main([*arguments, "--batch-size", "4", "--clip", "0.5"])
     assert "linear probe: " in capsys.readouterr().out
     assert music_zoo.load(tmp_path / "clmr", labels=["x", "y"]).labels == ("x", "y")
+
+
+@pytest.fixture
+def notes_folder(tmp_path) -> Path:
+    """A folder laid out like NSynth's test set: noisy flutes and organs of pure tones."""
+    folder = tmp_path / "nsynth-test"
+    (folder / "audio").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    t = np.arange(4000) / 16_000
+    table, examples = ["instrument,family,notes,split"], {}
+    for split, notes in (("train", 10), ("validation", 6), ("test", 6)):
+        for family in ("flute", "organ"):
+            instrument = f"{family}_{split}"
+            table.append(f"{instrument},{family},{notes},{split}")
+            for i in range(notes):
+                sound = (
+                    rng.standard_normal(4000) if family == "flute" else np.sin(2 * np.pi * 110 * (i + 2) * t)
+                )
+                path = folder / "audio" / f"{instrument}-{i}.opus"
+                soundfile.write(path, 0.1 * sound, 16_000, format="OGG", subtype="OPUS")
+                examples[path.stem] = {"instrument_str": instrument}
+    (folder / "instrument-split.csv").write_text("\n".join(table) + "\n")
+    (folder / "examples.json").write_text(json.dumps(examples))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # what is learnt is easy
+def test_calibration_study(log_mel_folder, notes_folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    study = script("calibration_study")
+    network = {"stem_width": 2, "widths": (4,), "blocks": (1,)}
+    small = functools.partial(study.train_resnet.ResNet, **network)
+    monkeypatch.setattr(study.train_resnet, "ResNet", small)
+    monkeypatch.setattr(study.train_resnet, "NOTE_SECONDS", 0.5)
+    recipe = ["--epochs", "3", "--batch-size", "20", "--crop", "8"]
+    monkeypatch.setattr(study, "FMA_RECIPE", recipe)
+    monkeypatch.setattr(study, "NSYNTH_RECIPE", recipe)
+    monkeypatch.setattr(study, "EMBEDDER", tmp_path / "resnet-nsynth" / "member-0" / "preset")
+    arguments = ["--fma", str(log_mel_folder), str(tmp_path / "resnet-fma")]
+    arguments += ["--nsynth", str(notes_folder), str(tmp_path / "resnet-nsynth")]
+    arguments += ["--output", str(tmp_path / "study"), "--members", "2", "--split", "test"]
+    study.main(arguments)
+
+    results = json.loads((tmp_path / "study" / "results.json").read_text())
+    assert list(results) == list(study.STUDY)
+    assert all(len(result["single"]) == 2 for result in results.values())
+    text = (tmp_path / "study" / "results.md").read_text()
+    assert "| NSynth, ResNet | 79.96 (0.61) | " in text and "Scored here: the test split." in text
+    pictures = {path.name for path in (tmp_path / "study").glob("*.png")}
+    assert "mae-over-temperature.png" in pictures and len(pictures) == 5
+
+    monkeypatch.setattr(study.train_resnet, "main", None)  # what is trained is not trained again
+    study.main(arguments)
+    assert json.loads((tmp_path / "study" / "results.json").read_text()) == results
+
+
+def test_calibration_study_measures_networks_and_ensemble(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    truth = np.tile([[0.9, 0.4], [0.4, 0.9]], (10, 1))  # what each of two networks gives the true class
+    targets = np.repeat([0, 1], 10)
+    posteriors = np.where(np.eye(2)[targets][:, None] == 1, truth[..., None], 1 - truth[..., None])
+    split = np.log(posteriors), targets
+    result, curves, sweep = script("calibration_study").measure({"validation": split, "test": split}, "test")
+    assert [member["accuracy"] for member in result["single"]] == [0.5, 0.5]
+    assert result["ensemble"]["accuracy"] == 1 and result["interval"] == (1, 1)
+    assert result["ensemble"]["nll"] == pytest.approx(-np.log(0.65))  # the mean of 0.9 and 0.4
+    assert result["ensemble"]["mae"] == pytest.approx(0.35)  # of 0.65 all are true, of 0.35 none
+    assert result["calibrated ensemble"]["nll"] < result["ensemble"]["nll"]
+    assert curves["one network"].counts.sum() == 40
+    assert sweep.temperatures[sweep.is_fitted] == pytest.approx([result["temperature"]])
