@@ -4,11 +4,16 @@
     python examples/train_resnet.py --data gtzan-logmel --output runs/resnet-gtzan
         --start runs/resnet-fma/preset --epochs 100 --crop 194
     python examples/train_resnet.py --data nsynth-test --output runs/resnet-nsynth --epochs 30 --crop 48
+    python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma-ensemble --members 5
 
 A folder holds log-mel images, or the notes of NSynth, and a split (see `music_zoo.datasets`). Training looks
 at the training split, the temperature is fitted on the validation split, the test split is not touched:
 `music-zoo evaluate` does that, once. A run that is interrupted goes on where it stopped when the same command
 is given again.
+
+With `--members`, that many are trained, one after another, each with a seed of its own. Each is the run that
+`--seed SEED+i --output OUTPUT/member-i` is, so that they may as well be trained that way, on several
+machines, and gathered by the same command with `--members`: it trains only what has no preset yet.
 
 Where the folder also has VGGish embeddings of the tracks (Hershey et al. 2017, arXiv:1609.09430), the
 network learns from them as well, as a student (Hinton et al. 2015, arXiv:1503.02531): it predicts the
@@ -26,9 +31,10 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # the fastest for 2-D conv
 import keras
 import numpy as np
 
-from music_zoo import Classifier, load
-from music_zoo.calibration import fit_temperature
+from music_zoo import Classifier, Ensemble, load
+from music_zoo.audio_model import AudioModel
 from music_zoo.datasets import LogMelDataset, compute_log_mels, dequantize, open_splits
+from music_zoo.ensemble import CALIBRATE_ON
 from music_zoo.layers import FrontEnd
 from music_zoo.models import ResNet
 
@@ -64,10 +70,36 @@ def main(arguments: list[str] | None = None) -> None:
         "--mixup", type=float, default=0.4, help="alpha of mixup (arXiv:1710.09412); 0 is none"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--members", type=int, default=1, help="classifiers to train; more make an ensemble")
+    parser.add_argument("--calibrate-on", choices=CALIBRATE_ON, default="mean", help="of an ensemble")
     args = parser.parse_args(arguments)
 
-    keras.utils.set_random_seed(args.seed)
     dataset = read(args.data, args.output / "features")
+    if args.members == 1:
+        train(dataset, args)
+        return
+    members = [member(dataset, args, number) for number in range(args.members)]
+    ensembles = {
+        place: Ensemble(members, calibrate_on=place, name=args.output.name) for place in CALIBRATE_ON
+    }
+    for place, ensemble in ensembles.items():
+        print(f"calibrated on {place}: ", end="")
+        calibrate(ensemble, dataset)
+    ensembles[args.calibrate_on].save_preset(args.output / "preset")
+    print(f"wrote {args.output / 'preset'}")
+
+
+def member(dataset: LogMelDataset, args: argparse.Namespace, number: int) -> AudioModel:
+    """A member of an ensemble, from its preset folder, which is made first if need be."""
+    output = args.output / f"member-{number}"
+    if not (output / "preset").exists():
+        train(dataset, argparse.Namespace(**vars(args) | {"output": output, "seed": args.seed + number}))
+    return load(output / "preset")
+
+
+def train(dataset: LogMelDataset, args: argparse.Namespace) -> None:
+    """Train one classifier, calibrate it, write its preset folder."""
+    keras.utils.set_random_seed(args.seed)
     classifier = new_classifier(dataset, args.output.name, args.start)
     targets = training_targets(dataset, args.data)
     trainer = training_model(classifier, targets, args)
@@ -258,13 +290,14 @@ class ValidationScore(keras.callbacks.Callback):
             logs["val_accuracy"] = logs["val_nll"] = float("nan")
 
 
-def calibrate(classifier: Classifier, dataset: LogMelDataset) -> None:
+def calibrate(model: AudioModel, dataset: LogMelDataset) -> None:
     """Fit the temperature on the validation split."""
     features, genre, _ = dataset.split("validation")
-    logits = classifier.view("features", "logits").predict(dequantize(features), batch_size=64, verbose=0)
-    temperature = fit_temperature(logits, genre)
-    classifier.calibrator.temperature.assign(temperature)
-    print(f"temperature {temperature:.3f}")
+    logits = model.view("features", "logits").predict(dequantize(features), batch_size=64, verbose=0)
+    model.calibrate_logits(logits, genre)
+    truth = model.probabilities_of(logits)[np.arange(len(genre)), genre]
+    nll = -np.log(truth.astype(np.float64)).mean()
+    print(f"temperature {float(model.calibrator.temperature):.3f}, validation NLL {nll:.4f}")
 
 
 if __name__ == "__main__":
