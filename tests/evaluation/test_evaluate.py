@@ -6,11 +6,11 @@ import json
 import keras
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from small import SAMPLE_RATE, seeded, small_front_end, song
 from small import small_classifier as build
 
-from music_zoo import DatasetError
+from music_zoo import DatasetError, Ensemble
 from music_zoo.classifier import Classifier
 from music_zoo.datasets import AudioFolder, open_dataset
 from music_zoo.evaluation.evaluate import evaluate
@@ -35,11 +35,11 @@ def fma(tmp_path_factory):
     return open_dataset(root)
 
 
-def on_stored_features(dataset, labels, **front_end) -> Classifier:
+def on_stored_features(dataset, labels, seed=0, **front_end) -> Classifier:
     config = dataset.front_end | front_end
     backbone = ResNet(n_mels=128, stem_width=2, widths=(2, 4), blocks=(1, 1))
     classifier = Classifier(FrontEnd.from_config(config), backbone, labels, window=30.0, name="small")
-    tensors = seeded(classifier.tensors())
+    tensors = seeded(classifier.tensors(), seed)
     classifier.set_tensors(tensors | {"calibrator.temperature": np.float32(2)})
     return classifier
 
@@ -109,6 +109,24 @@ def test_metrics_by_label_are_those_of_one_against_the_rest(fma, classifier):
         is_label = [genre == label for genre in GENRES]
         brier = np.mean((probabilities[:, i] - is_label) ** 2)
         assert by_label[label]["brier"] == pytest.approx(brier, rel=1e-4)
+
+
+@pytest.mark.parametrize("calibrate_on", ["members", "mean"])
+def test_an_ensemble_is_scored_by_the_mean_of_posteriors(fma, calibrate_on):
+    members = [on_stored_features(fma, GENRES, seed=seed) for seed in (0, 1)]
+    ensemble = Ensemble(members, calibrate_on=calibrate_on, name="two")
+    ensemble.calibrator.temperature.assign(2)
+    evaluation = evaluate(ensemble, fma)
+    images = (fma.features[fma.splits == "test"] / 255).astype(np.float32)
+    logits = np.float64([m.view("features", "logits").predict_on_batch(images) for m in members])
+    nll = -np.log(softmax(logits, axis=2).mean(axis=0)[range(3), range(3)]).mean()
+    assert evaluation.uncalibrated["nll"] == pytest.approx(nll, rel=1e-5)
+    if calibrate_on == "members":
+        calibrated = softmax(logits / 2, axis=2).mean(axis=0)
+    else:
+        calibrated = softmax(np.log(softmax(logits, axis=2).mean(axis=0)) / 2, axis=1)
+    nll = -np.log(calibrated[range(3), range(3)]).mean()
+    assert evaluation.metrics["nll"] == pytest.approx(nll, rel=1e-5)
 
 
 def test_labels_must_be_those_of_the_data(fma):
