@@ -9,7 +9,10 @@ from typing import ClassVar, Self
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
+from music_zoo.calibration.base import Calibrator
+from music_zoo.calibration.calibrators import new_calibrator
 from music_zoo.errors import MusicZooError, PresetError
 from music_zoo.hub.preset_files import PresetFiles, check_tensors, write_preset
 from music_zoo.inference import Inference, infer
@@ -32,7 +35,7 @@ class AudioModel(TaskModel):
         network: Called with features; returns a dict of `"embedding"`, `"logits"` (before calibration) and
             `"probabilities"`.
         features_shape: Of one example, None where any length will do.
-        calibrator: The layer that `network` passes logits through.
+        calibration: What `network` passes logits through, see `music_zoo.calibration.calibrators`.
         labels: One name per class, in the order of the outputs.
         task: `"single_label"` or `"multi_label"`.
         window: Length of a window in seconds.
@@ -40,7 +43,7 @@ class AudioModel(TaskModel):
         name: Name of the model.
 
     Attributes:
-        front_end, calibrator, labels, task, window: As given, labels as a tuple.
+        front_end, labels, task, window: As given, labels as a tuple.
         sample_rate: Of the waveform, in Hz.
         window_samples: The window in samples.
     """
@@ -54,7 +57,7 @@ class AudioModel(TaskModel):
         network: Callable[..., dict],
         features_shape: Sequence[int | None],
         *,
-        calibrator: keras.layers.Layer,
+        calibration: keras.Sequential,
         labels: Sequence[str],
         task: str,
         window: float,
@@ -79,7 +82,7 @@ class AudioModel(TaskModel):
         }
         self.xla_on_tensorflow = xla_on_tensorflow
         self.front_end = front_end
-        self.calibrator = calibrator
+        self.calibration = calibration
         self.labels = tuple(labels)
         self.window = window
         self.window_samples = window_samples
@@ -88,6 +91,11 @@ class AudioModel(TaskModel):
     def sample_rate(self) -> int:
         """Sample rate of the waveform in Hz."""
         return self.front_end.sample_rate
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """The layer from logits to calibrated logits, see `calibrate`."""
+        return self.calibration.layers[-1]
 
     # ---- what differs between classes ----------------------------------------------------------------------
 
@@ -127,6 +135,64 @@ class AudioModel(TaskModel):
         logits = self.calibration_logits(logits)
         activation = keras.activations.get(TASKS[self.task])
         return keras.ops.convert_to_numpy(activation(self.calibrator(logits) if calibrated else logits))
+
+    # ---- calibration ---------------------------------------------------------------------------------------
+
+    def calibrate(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        method: str = "temperature",
+        *,
+        inputs: str = "waveform",
+        batch_size: int = 32,
+    ) -> None:
+        """Fit the calibrator to held-out examples, which the network was not trained on.
+
+        Args:
+            x: Windows of waveform `(examples, window_samples)`, or features of them, `(examples, ...)`.
+            y: Class indices `(examples,)`; multi-label: 0 or 1, `(examples, num_classes)`.
+            method: `"temperature"`, `"vector"` or `"isotonic"`, see `music_zoo.calibration`.
+            inputs: What `x` is, `"waveform"` or `"features"`.
+            batch_size: Examples that pass the network at once.
+
+        Raises:
+            ValueError: No such method, or examples that it cannot be fitted to (too few, labels out of
+                range, a class missing, logits that are not finite); nothing has changed.
+
+        Warns:
+            UserWarning: The examples do not determine the calibration, wholly or of some class.
+        """
+        logits = self.view(inputs, "logits").predict(np.asarray(x), batch_size=batch_size, verbose=0)
+        self.calibrate_logits(logits, y, method)
+
+    def calibrate_logits(
+        self, logits: Iterable[ArrayLike], targets: ArrayLike, method: str = "temperature"
+    ) -> None:
+        """Fit the calibrator to the logits of held-out files, of one window or several each.
+
+        Args:
+            logits: Of each file, what `view(..., "logits")` gives of one window, or an array of such, with
+                the windows along the first axis.
+            targets: As `y` of `calibrate`.
+            method: As in `calibrate`.
+
+        Raises:
+            ValueError: As in `calibrate`.
+
+        Warns:
+            UserWarning: As in `calibrate`.
+        """
+        fresh = new_calibrator(method, self.task, len(self.labels))
+        seen = [self.calibration_logits(file) for file in logits]
+        fresh.fit([file.reshape(-1, file.shape[-1]) for file in seen], targets, self.task)
+        if fresh.kind == self.calibrator.kind:
+            self.calibrator.set_weights(fresh.get_weights())
+            return
+        self.calibration.pop(rebuild=False)
+        self.calibration.add(fresh)
+        for model in (self, *self._views.values()):  # what was compiled holds the calibrator of before
+            model.train_function = model.test_function = model.predict_function = None
 
     # ---- views: other ends of the same network, sharing its weights ----------------------------------------
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from music_zoo.audio_model import AudioModel
-from music_zoo.calibration import Temperature
+from music_zoo.calibration.base import Calibrator
+from music_zoo.calibration.calibrators import calibration, calibrator_config, calibrator_from_config
 from music_zoo.layers import FrontEnd, GlobalPooling
 from music_zoo.models import BACKBONES, Backbone
 from music_zoo.task_model import TASKS
@@ -30,6 +31,7 @@ class Classifier(AudioModel):
         pooling: `"mean"`, `"max"`, `"mean_max"`, or `"none"` where the backbone gives the embedding, see
             `music_zoo.layers.GlobalPooling`.
         dropout: Rate before the head, while training.
+        calibrator: One of `music_zoo.calibration.CALIBRATORS`; a temperature of 1 if None.
         name: Name of the model.
 
     Attributes:
@@ -56,6 +58,7 @@ class Classifier(AudioModel):
         window: float,
         pooling: str = "mean",
         dropout: float = 0.0,
+        calibrator: Calibrator | None = None,
         name: str = "classifier",
     ):
         labels = (labels,) if isinstance(labels, str) else tuple(labels)  # no string is a list of letters
@@ -65,7 +68,7 @@ class Classifier(AudioModel):
         )  # embeddings keep their digits under mixed precision, too
         drop = keras.layers.Dropout(dropout, name="dropout")
         head = keras.layers.Dense(len(labels), dtype="float32", name="head")
-        calibrator = Temperature(name="calibrator")
+        calibrate = calibration(calibrator, task, len(labels))
         activation = keras.layers.Activation(TASKS[task], dtype="float32", name="probabilities")
 
         def network(features) -> dict:
@@ -74,14 +77,14 @@ class Classifier(AudioModel):
             return {
                 "embedding": embedding,
                 "logits": logits,
-                "probabilities": activation(calibrator(logits)),
+                "probabilities": activation(calibrate(logits)),
             }
 
         super().__init__(
             front_end,
             network,
             backbone.input_shape[1:],
-            calibrator=calibrator,
+            calibration=calibrate,
             labels=labels,
             task=task,
             window=window,
@@ -112,7 +115,7 @@ class Classifier(AudioModel):
         Raises:
             ValueError: Labels or a task that a classifier cannot have.
         """
-        own = {"labels": labels, "task": task or self.task}
+        own = {"labels": labels, "task": task or self.task, "calibrator": None}
         return Classifier(
             **self.get_config() | own | {"front_end": self.front_end, "backbone": self.backbone}
         )
@@ -127,6 +130,7 @@ class Classifier(AudioModel):
             "window": self.window,
             "pooling": self.pooling.mode,
             "dropout": self.dropout,
+            **calibrator_config(self.calibrator),
             "name": self.name,
         }
 
@@ -148,6 +152,7 @@ class Classifier(AudioModel):
         return cls(
             front_end=FrontEnd.from_config(config.pop("front_end")),
             backbone=BACKBONES[backbone["architecture"]].from_config(backbone["config"]),
+            calibrator=calibrator_from_config(config.pop("calibrator", None)),
             **config,
         )
 

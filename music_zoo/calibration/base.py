@@ -1,5 +1,7 @@
 """What all calibrators share."""
 
+from typing import ClassVar
+
 import keras
 import numpy as np
 
@@ -14,6 +16,9 @@ class Calibrator(keras.layers.Layer):
         **kwargs: Passed on to `keras.layers.Layer`; `dtype` is always float32, so that probabilities keep
             their digits under mixed precision.
     """
+
+    #: What presets and `calibrate` call calibrators of this class.
+    kind: ClassVar[str]
 
     def __init__(self, name: str | None = None, **kwargs):
         super().__init__(name=name, **(kwargs | {"dtype": "float32"}))

@@ -30,6 +30,8 @@ class Isotonic(Calibrator):
         **kwargs: As of `Calibrator`.
     """
 
+    kind = "isotonic"
+
     def __init__(self, task: str = "single_label", name: str | None = None, **kwargs):
         super().__init__(name=name, **kwargs)
         if task not in ("single_label", "multi_label"):

@@ -24,6 +24,8 @@ class Temperature(Calibrator):
     Input and output have the same shape, of any rank.
     """
 
+    kind = "temperature"
+
     def build(self, input_shape):
         """Create the weight."""
         self.temperature = self.add_weight(name="temperature", shape=(), initializer="ones", trainable=False)

@@ -21,6 +21,8 @@ class VectorScaling(Calibrator):
         **kwargs: As of `Calibrator`.
     """
 
+    kind = "vector"
+
     def build(self, input_shape):
         """Create the weights."""
         classes = (input_shape[-1],)

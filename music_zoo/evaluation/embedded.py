@@ -117,7 +117,7 @@ def probed_classifier(
     if len(labels) != probe.num_classes:
         raise ValueError(f"The probe knows {probe.num_classes} classes, there are {len(labels)} labels.")
     kernel, bias = probe.dense()
-    own = {"labels": labels, "task": task, "name": name}
+    own = {"labels": labels, "task": task, "name": name, "calibrator": None}
     trained = {"front_end": classifier.front_end, "backbone": classifier.backbone}
     result = Classifier(**classifier.get_config() | own | trained)
     result.set_tensors({"head.kernel": kernel, "head.bias": bias}, parts=["head"])
