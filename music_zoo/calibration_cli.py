@@ -1,7 +1,8 @@
-"""The commands of calibration: `music-zoo reject`."""
+"""The commands of calibration: `music-zoo calibrate` and `reject`."""
 
 import json
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,10 @@ from typing import Annotated
 import typer
 
 from music_zoo.backend import import_keras
+from music_zoo.errors import DatasetError
+
+#: Kinds of calibrators, as in `music_zoo.calibration.CALIBRATORS`, which would import Keras.
+METHODS = ("temperature", "vector", "isotonic")
 
 Model = Annotated[str, typer.Argument(help="Preset, preset folder or hf:// reference.", show_default=False)]
 Data = Annotated[Path, typer.Option(help="Labelled data that the model has not seen; as in `evaluate`.")]
@@ -20,8 +25,73 @@ Split = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to a command line."""
-    for command in (reject,):
+    for command in (calibrate, reject):
         app.command()(command)
+
+
+def calibrate(
+    model: Model,
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Folder of the calibrated preset.")],
+    split: Split = None,
+    method: Annotated[str, typer.Option(help="temperature, vector or isotonic.")] = "temperature",
+) -> None:
+    """Fit a model's calibrator to held-out data, and write the model with it as a preset.
+
+    Printed are negative log-likelihood and calibration errors of that split, by five-fold cross-validation:
+    each recording is scored by a calibrator that was fitted to others.
+    """
+    if method not in METHODS:
+        raise typer.BadParameter(f"--method: expected {', '.join(METHODS)}, got {method!r}.")
+    from music_zoo.datasets import open_dataset
+
+    dataset = open_dataset(data, split)
+    import_keras()
+    from music_zoo import zoo
+    from music_zoo.evaluation import classification_metrics
+    from music_zoo.evaluation.cross_calibration import calibrated_means, cross_calibrated
+    from music_zoo.evaluation.split_outputs import split_outputs
+    from music_zoo.progress import progress_bar
+
+    loaded = zoo.load(model)
+    with progress_bar("files") as bar:
+        shown = bar.add_task("", total=None)
+        found = split_outputs(
+            loaded,
+            dataset,
+            split or "validation",
+            "logits",
+            progress=lambda done, total: bar.update(shown, completed=done, total=total),
+        )
+    columns = {
+        "uncalibrated": calibrated_means(loaded, found, False),
+        "before": calibrated_means(loaded, found),
+    }
+    how = "after: five-fold cross-validation"
+    try:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always", UserWarning)
+            loaded.calibrate_logits(found.windows, found.targets, method)
+    except ValueError as error:
+        raise DatasetError(f"{found.dataset}: {error}") from error
+    try:
+        columns["after"] = cross_calibrated(loaded, found)
+    except ValueError as error:
+        columns["after"] = calibrated_means(loaded, found)
+        how = f"after: on the recordings that it was fitted to, which flatters; no cross-validation: {error}"
+    loaded.save_preset(output)
+    print(f"{loaded.name} on {found.dataset}, {len(found.targets)} recordings, {method}")
+    print(f"  {'':6}" + "".join(f"{column:>14}" for column in columns))
+    scores = [classification_metrics(each, found.targets, loaded.task) for each in columns.values()]
+    for name in ("nll", "ece", "mae"):
+        print(f"  {name:6}" + "".join(f"{score[name]:14.4f}" for score in scores))
+    print(how)
+    for note in notes:
+        print(f"note: {note.message}", file=sys.stderr)
+    for error in found.skipped:
+        print(f"skipped: {error}", file=sys.stderr)
+    print(f"wrote {output}", file=sys.stderr)
+    raise typer.Exit(1 if found.skipped else 0)
 
 
 def reject(
@@ -127,9 +197,9 @@ def _text(summary: dict, task: str, max_error: float, delta: float, refusal: str
     if found := summary["reject"]:
         lines += [
             f"--min-confidence {found['min_confidence']:g}",
-            f"  accepts {found['coverage']:.1%} of these recordings, of which {found['error']:.1%} are errors",
-            f"  guaranteed, but for a probability of {delta:g} that these recordings mislead: at most "
-            f"{max_error:.1%} of accepted recordings are errors",
+            f"  accepts {found['coverage']:.1%} of these recordings, {found['error']:.1%} of them are errors",
+            f"  guaranteed: at most {max_error:.1%} of accepted recordings are errors, but for a probability "
+            f"of {delta:g} that these recordings mislead",
         ]
     else:
         lines += [refusal]
@@ -139,7 +209,7 @@ def _text(summary: dict, task: str, max_error: float, delta: float, refusal: str
         f"  {sets['mean_size']:.2f} labels on average, {sets['empty']:.1%} of the sets are empty",
         f"  guaranteed: {held}",
         "",
-        "Guarantees are for recordings of the same kind as these, if neither training nor calibration nor the "
-        "choice of the model has seen these.",
+        "Guarantees are for recordings of the same kind as these, if neither training nor calibration nor "
+        "the choice of the model has seen these.",
     ]
     return "\n".join(lines)
