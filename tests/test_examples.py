@@ -99,8 +99,10 @@ def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # bright and dark are easy
-def test_train_an_ensemble(log_mel_folder, tmp_path, capsys):
-    run, train = tmp_path / "toys", script("train_resnet").main
+def test_train_an_ensemble(log_mel_folder, tmp_path, capsys, monkeypatch):
+    recipe = script("train_resnet")
+    monkeypatch.setattr(recipe, "MIN_TAG_TRACKS", 10)
+    run, train = tmp_path / "toys", recipe.main
     arguments = ["--data", str(log_mel_folder), "--epochs", "1", "--batch-size", "20"]
     train([*arguments, "--output", str(run / "member-1"), "--seed", "4"])
     kept = (run / "member-1/preset/model.safetensors").read_bytes()
@@ -211,6 +213,7 @@ def test_calibration_study(log_mel_folder, notes_folder, tmp_path, monkeypatch):
     small = functools.partial(study.train_resnet.ResNet, **network)
     monkeypatch.setattr(study.train_resnet, "ResNet", small)
     monkeypatch.setattr(study.train_resnet, "NOTE_SECONDS", 0.5)
+    monkeypatch.setattr(study.train_resnet, "MIN_TAG_TRACKS", 10)
     recipe = ["--epochs", "3", "--batch-size", "20", "--crop", "8"]
     monkeypatch.setattr(study, "FMA_RECIPE", recipe)
     monkeypatch.setattr(study, "NSYNTH_RECIPE", recipe)
