@@ -6,10 +6,12 @@ python tests/backend_outputs.py OUTPUT.npz
 import sys
 
 import numpy as np
+from calibration.calibration_cases import single_label_case
 from layers.layer_checks import signals
 from pretraining.small_trainers import losses_of_steps
 from small import SAMPLE_RATE, small_classifier, song
 
+from music_zoo.calibration import CALIBRATORS
 from music_zoo.ensemble import CALIBRATE_ON, Ensemble
 from music_zoo.layers import STFT, Decibels, FrontEnd, MelFilterBank
 
@@ -36,6 +38,9 @@ def outputs() -> dict[str, np.ndarray]:
     for method in ("simclr", "moco"):  # groups are drawn, and each backend draws other numbers
         options = {"groups": 1} if method == "moco" else {}
         result[f"losses of {method}"] = losses_of_steps(method, **options)
+    for kind in CALIBRATORS:  # of one seed, so that all backends fit the same
+        classifier.calibrate_logits(*single_label_case(200, 3, seed=0), kind)
+        result[f"probabilities calibrated by {kind}"] = classifier.features_model.predict_on_batch(odd)
     return result
 
 

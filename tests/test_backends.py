@@ -17,7 +17,17 @@ TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5, "loss
 
 SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
 #: JAX compiles each of a hundred networks anew, which takes ten minutes: they have a slow test of their own.
-SLOW_ON_JAX = ["--ignore=tests/models", "--ignore=tests/parity"]
+SLOW_ON_JAX = ("models", "parity")
+
+
+def parts() -> dict[str, list[str]]:
+    """The test files that need Keras, by folder, so that several processes can share them."""
+    by_folder = {}
+    for path in sorted(ROOT.glob("tests/**/test_*.py")):
+        folder = path.relative_to(ROOT / "tests").parts[0] if path.parent.name != "tests" else "top level"
+        if path != Path(__file__) and "mark.keras" in path.read_text("utf-8"):
+            by_folder.setdefault(folder, []).append(str(path))
+    return by_folder
 
 
 def run(backend: str, *arguments: str) -> None:
@@ -38,16 +48,19 @@ def run(backend: str, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_all_tests_that_need_keras_pass_on_the_other_backends(backend):
+@pytest.mark.parametrize("part", parts())
+def test_tests_that_need_keras_pass_on_the_other_backends(backend, part):
     if backend == os.environ.get("KERAS_BACKEND"):
         pytest.skip("this is the backend of the tests around this one")
+    if backend == "jax" and part in SLOW_ON_JAX:
+        pytest.skip("slow; see test_every_network_passes_on_jax")
     # Not marked keras itself, so it is not among them.
-    run(backend, *SUITE, *(SLOW_ON_JAX if backend == "jax" else []))
+    run(backend, *SUITE, *parts()[part])
 
 
 @pytest.mark.slow
 def test_every_network_passes_on_jax():
-    run("jax", *SUITE, "tests/models", "tests/parity")
+    run("jax", *SUITE, *(f"tests/{part}" for part in SLOW_ON_JAX))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ from keras import ops
 
 from music_zoo.layers import fused
 
+pytestmark = pytest.mark.keras
+
 SHAPES = [((6, 5), -1), ((6, 7, 5), -1), ((6, 5, 7), 1), ((4, 3, 7, 5), -1), ((4, 5, 3, 7), 1)]
 
 
