@@ -187,8 +187,9 @@ def _text(summary: dict, task: str, max_error: float, delta: float, refusal: str
         if task == "single_label"
         else f"on average, at least {sets['coverage']:.0%} of the labels of a recording are in its set"
     )
+    where = f"{summary['dataset']} {summary['split']}".rstrip()
     lines = [
-        f"{summary['model']} on {summary['dataset']} {summary['split']}, {summary['examples']} recordings",
+        f"{summary['model']} on {where}, {summary['examples']} recordings",
         f"  {summary['error']:.1%} are errors: the most probable label {wrong}",
         f"  area under the risk-coverage curve: {summary['risk_coverage_area']:.4f} (at best "
         f"{summary['best_risk_coverage_area']:.4f} with as many errors)",
