@@ -1,7 +1,7 @@
 """Layers of Keras that it composes of elementary operations, with the same weights and results.
 
 XLA and TensorFlow's graphs fuse such operations. PyTorch goes through memory for each, so there one operation
-of its own computes the layer: a step of training takes about two thirds of the time
+of its own computes the layer: a step of training takes up to a third less
 (`benchmarks/training.py`).
 """
 
