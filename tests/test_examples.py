@@ -102,8 +102,10 @@ def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
 def test_train_an_ensemble(log_mel_folder, tmp_path, capsys, monkeypatch):
     recipe = script("train_resnet")
     monkeypatch.setattr(recipe, "MIN_TAG_TRACKS", 10)
+    small = functools.partial(recipe.ResNet, stem_width=2, widths=(4,), blocks=(1,))
+    monkeypatch.setattr(recipe, "ResNet", small)
     run, train = tmp_path / "toys", recipe.main
-    arguments = ["--data", str(log_mel_folder), "--epochs", "3", "--batch-size", "20"]
+    arguments = ["--data", str(log_mel_folder), "--epochs", "3", "--batch-size", "20", "--crop", "8"]
     train([*arguments, "--output", str(run / "member-1"), "--seed", "4"])
     kept = (run / "member-1/preset/model.safetensors").read_bytes()
     train([*arguments, "--output", str(run), "--seed", "3", "--members", "2"])
