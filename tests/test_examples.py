@@ -27,6 +27,24 @@ def test_every_script_is_tested():
     assert all(f'script("{path.stem}")' in tested for path in EXAMPLES.glob("*.py"))
 
 
+@pytest.mark.parametrize("path", EXAMPLES.glob("*.yaml"), ids=lambda path: path.stem)
+def test_settings_of_pretraining_are_valid(path):
+    yaml = pytest.importorskip("yaml")
+    from music_zoo.pretraining.run import new_classifier
+    from music_zoo.pretraining.settings import Settings
+
+    settings = Settings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    encoder = new_classifier(
+        settings.encoder,
+        None,
+        "encoder",
+        settings.encoder_options,
+        sample_rate=settings.sample_rate,
+        window=settings.segment,
+    )
+    assert encoder.window == settings.segment
+
+
 def test_demo_song_is_the_one_that_the_repository_ships(tmp_path):
     script("make_demo_song").main(str(tmp_path / "demo.ogg"))
     made, rate = soundfile.read(tmp_path / "demo.ogg")
