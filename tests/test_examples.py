@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 import music_zoo
 from music_zoo.hub.manifest import read_manifest
@@ -27,9 +28,8 @@ def test_every_script_is_tested():
     assert all(f'script("{path.stem}")' in tested for path in EXAMPLES.glob("*.py"))
 
 
-@pytest.mark.parametrize("path", EXAMPLES.glob("*.yaml"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_settings_of_pretraining_are_valid(path):
-    yaml = pytest.importorskip("yaml")
     from music_zoo.pretraining.run import new_classifier
     from music_zoo.pretraining.settings import Settings
 
