@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5, "losses": 1e-4}
 
 SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
-#: JAX compiles each of a hundred networks anew, which takes ten minutes: they have a slow test of their own.
-SLOW_ON_JAX = ("models", "parity")
+#: JAX compiles each of a hundred networks and trainers anew, which takes twenty minutes: they have a slow test of
+#: their own. Training by SimCLR and MoCo is among what all backends are compared on below.
+SLOW_ON_JAX = ("models", "parity", "pretraining")
 
 
 def parts() -> dict[str, list[str]]:
@@ -53,13 +54,13 @@ def test_tests_that_need_keras_pass_on_the_other_backends(backend, part):
     if backend == os.environ.get("KERAS_BACKEND"):
         pytest.skip("this is the backend of the tests around this one")
     if backend == "jax" and part in SLOW_ON_JAX:
-        pytest.skip("slow; see test_every_network_passes_on_jax")
+        pytest.skip("slow; see test_every_network_and_method_passes_on_jax")
     # Not marked keras itself, so it is not among them.
     run(backend, *SUITE, *parts()[part])
 
 
 @pytest.mark.slow
-def test_every_network_passes_on_jax():
+def test_every_network_and_method_passes_on_jax():
     run("jax", *SUITE, *(f"tests/{part}" for part in SLOW_ON_JAX))
 
 
