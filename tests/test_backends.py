@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5, "losses": 1e-4}
 
 SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
-#: JAX compiles each of a hundred networks and trainers anew, which takes twenty minutes: they have a slow test
-#: of their own. Training by SimCLR and MoCo is among what all backends are compared on below.
+#: JAX compiles each of a hundred networks and trainers anew, which takes twenty minutes: they have a slow
+#: test of their own. Training by SimCLR and MoCo is among what all backends are compared on below.
 SLOW_ON_JAX = ("models", "parity", "pretraining")
 
 
