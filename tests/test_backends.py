@@ -16,19 +16,33 @@ ROOT = Path(__file__).parents[1]
 TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5, "losses": 1e-4}
 
 SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
-#: JAX compiles each of a hundred networks and trainers anew, which takes twenty minutes: they have a slow
-#: test of their own. Training by SimCLR and MoCo is among what all backends are compared on below.
-SLOW_ON_JAX = ("models", "parity", "pretraining")
+#: Folders and files that take JAX, which compiles every network and trainer anew, twenty minutes and more: they
+#: have a slow test of their own. What backends are compared on below is trained, calibrated and put into
+#: ensembles on JAX, too.
+SLOW_ON_JAX = {
+    "models",
+    "parity",
+    "pretraining",
+    "test_calibrate.py",
+    "test_ensemble.py",
+    "test_published_presets.py",
+    "test_training_cli.py",
+    "test_untrained.py",
+}
 
 
-def parts() -> dict[str, list[str]]:
+def parts() -> dict[str, list[Path]]:
     """The test files that need Keras, by folder, so that several processes can share them."""
     by_folder = {}
     for path in sorted(ROOT.glob("tests/**/test_*.py")):
         folder = path.relative_to(ROOT / "tests").parts[0] if path.parent.name != "tests" else "top level"
         if path != Path(__file__) and "mark.keras" in path.read_text("utf-8"):
-            by_folder.setdefault(folder, []).append(str(path))
+            by_folder.setdefault(folder, []).append(path)
     return by_folder
+
+
+def is_slow_on_jax(path: Path) -> bool:
+    return not SLOW_ON_JAX.isdisjoint((path.parent.name, path.name))
 
 
 def run(backend: str, *arguments: str) -> None:
@@ -53,15 +67,17 @@ def run(backend: str, *arguments: str) -> None:
 def test_tests_that_need_keras_pass_on_the_other_backends(backend, part):
     if backend == os.environ.get("KERAS_BACKEND"):
         pytest.skip("this is the backend of the tests around this one")
-    if backend == "jax" and part in SLOW_ON_JAX:
-        pytest.skip("slow; see test_every_network_and_method_passes_on_jax")
+    files = [path for path in parts()[part] if backend != "jax" or not is_slow_on_jax(path)]
+    if not files:
+        pytest.skip("slow; see test_everything_passes_on_jax")
     # Not marked keras itself, so it is not among them.
-    run(backend, *SUITE, *parts()[part])
+    run(backend, *SUITE, *map(str, files))
 
 
 @pytest.mark.slow
-def test_every_network_and_method_passes_on_jax():
-    run("jax", *SUITE, *(f"tests/{part}" for part in SLOW_ON_JAX))
+def test_everything_passes_on_jax():
+    files = [path for part in parts().values() for path in part if is_slow_on_jax(path)]
+    run("jax", *SUITE, *map(str, files))
 
 
 @pytest.fixture(scope="module")
