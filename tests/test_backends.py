@@ -16,9 +16,8 @@ ROOT = Path(__file__).parents[1]
 TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5, "losses": 1e-4}
 
 SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
-#: Folders and files that take JAX, which compiles every network and trainer anew, twenty minutes and more: they
-#: have a slow test of their own. What backends are compared on below is trained, calibrated and put into
-#: ensembles on JAX, too.
+#: Folders and files that take half an hour on JAX, which compiles every network and trainer anew: they have a
+#: slow test of their own. What backends are compared on below is trained, calibrated and put into ensembles.
 SLOW_ON_JAX = {
     "models",
     "parity",
