@@ -119,7 +119,8 @@ def check_training_step(classifier: Classifier, waveforms: np.ndarray) -> None:
     )
     targets = np.random.default_rng(1).integers(2, size=shape)
     before = classifier.tensors()
-    classifier.compile(keras.optimizers.SGD(1.0))
+    # On TensorFlow XLA would compile for half a minute what is trained for one step.
+    classifier.compile(keras.optimizers.SGD(1.0), jit_compile=keras.config.backend() == "jax")
     classifier.train_on_batch(waveforms, targets)
     after = classifier.tensors()
     assert not [name for name, value in after.items() if not np.isfinite(value).all()]
