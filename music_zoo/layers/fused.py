@@ -1,9 +1,12 @@
-"""Layers of Keras that it composes of elementary operations, with the same weights and results.
+"""Layers of Keras with the same weights and results, in fewer passes through memory on PyTorch.
 
-XLA and TensorFlow's graphs fuse such operations. PyTorch goes through memory for each, so there one operation
-of its own computes the layer: a step of training takes up to a third less
-(`benchmarks/training.py`).
+Keras composes them of elementary operations. XLA and TensorFlow's graphs fuse these; PyTorch, which runs them
+one by one, writes and reads an array for each. Here, `+=` and `*=` reuse an array that is not needed any more
+(on other backends they mean the same as `+` and `*`), and batch normalisation has its gradient in closed form
+(`benchmarks/training.py` measures it).
 """
+
+import math
 
 import keras
 from keras import ops
@@ -11,35 +14,33 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="music_zoo")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalisation.
+    """Keras' batch normalisation. Arguments as of `keras.layers.BatchNormalization`.
 
-    PyTorch's own also rounds less: Keras takes the variance as E[x^2] - E[x]^2. As in Keras, the running
-    variance is the mean of the biased variances of the batches.
-
-    Arguments as of `keras.layers.BatchNormalization`.
+    On PyTorch the variance is rounded less than in Keras, which takes it as E[x^2] - E[x]^2.
     """
 
     def call(self, inputs, training=None, mask=None):
         """Return the input normalised over all axes but the channels."""
-        if keras.config.backend() != "torch" or mask is not None or self.renorm:
+        is_plain = mask is None and self.scale and self.center and not self.renorm
+        if keras.config.backend() != "torch" or not is_plain:
             return super().call(inputs, training=training, mask=mask)
-        import torch
-
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        gamma, beta, moving_mean, moving_variance = (
-            None if variable is None else ops.cast(variable, x.dtype)
+        gamma, beta, mean, variance = (
+            ops.cast(variable, x.dtype)
             for variable in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
         )
-        of_batch = bool(training and self.trainable)
-        statistics = (None, None) if of_batch else (moving_mean, moving_variance)
-        outputs, mean, inverse_std = torch.native_batch_norm(
-            torch.movedim(x, self.axis, 1), gamma, beta, *statistics, of_batch, 0.0, self.epsilon
-        )
-        if of_batch:
-            variance = torch.clamp(inverse_std.detach() ** -2 - self.epsilon, min=0)
-            for moving, now in ((self.moving_mean, mean.detach()), (self.moving_variance, variance)):
-                moving.assign(ops.cast(moving, x.dtype) * self.momentum + now * (1 - self.momentum))
-        return ops.cast(torch.movedim(outputs, 1, self.axis), self.compute_dtype)
+        if training and self.trainable:
+            now = _moments(ops.stop_gradient(x), self.axis)
+            for moving, before, value in zip(
+                (self.moving_mean, self.moving_variance), (mean, variance), now, strict=True
+            ):
+                moving.assign(before * self.momentum + value * (1 - self.momentum))
+            mean, variance = now
+            outputs = _normalized_by_own(x, gamma, beta, mean, ops.rsqrt(variance + self.epsilon), self.axis)
+        else:
+            scale = gamma * ops.rsqrt(variance + self.epsilon)
+            outputs = _affine(x, scale, beta - mean * scale, self.axis)
+        return ops.cast(outputs, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(package="music_zoo")
@@ -48,11 +49,51 @@ class Dense(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """Return `activation(inputs @ kernel + bias)`."""
-        if keras.config.backend() != "torch":
-            return super().call(inputs, training=training)
-        import torch
-
-        kernel = ops.convert_to_tensor(self.kernel)
-        bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
-        outputs = torch.nn.functional.linear(inputs, kernel.T, bias)
+        outputs = ops.matmul(inputs, self.kernel)
+        if self.bias is not None:
+            outputs += ops.convert_to_tensor(self.bias)
         return outputs if self.activation is None else self.activation(outputs)
+
+
+def _all_but(axis: int, x) -> list[int]:
+    return [other for other in range(len(x.shape)) if other != axis % len(x.shape)]
+
+
+def _moments(x, axis: int):
+    """Mean and variance of each channel."""
+    return ops.mean(x, axis=_all_but(axis, x)), ops.var(x, axis=_all_but(axis, x))
+
+
+def _affine(x, scale, shift, axis: int):
+    """Return `x * scale + shift` with a scale and a shift for each channel."""
+    shape = [1] * len(x.shape)
+    shape[axis] = -1
+    outputs = x * ops.reshape(scale, shape)
+    outputs += ops.reshape(shift, shape)
+    return outputs
+
+
+def _normalized_by_own(x, gamma, beta, mean, inverse_std, axis: int):
+    """Return `(x - mean) * inverse_std * gamma + beta`, where mean and deviation are those of `x`."""
+
+    @ops.custom_gradient
+    def normalize(x, gamma, beta):
+        scale = gamma * inverse_std
+
+        def gradient(*args, upstream):
+            # Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, gathered into one multiple of x.
+            axes = _all_but(axis, x)
+            count = math.prod(x.shape[other] for other in axes)
+            to_beta = ops.sum(upstream, axis=axes)
+            to_gamma = (ops.sum(upstream * x, axis=axes) - mean * to_beta) * inverse_std
+            slope = -inverse_std * to_gamma / count
+            to_x = _affine(x, slope, -mean * slope - to_beta / count, axis)
+            to_x += upstream
+            to_x *= ops.reshape(
+                scale, [-1 if other == axis % len(x.shape) else 1 for other in range(len(x.shape))]
+            )
+            return to_x, to_gamma, to_beta
+
+        return _affine(x, scale, beta - mean * scale, axis), gradient
+
+    return normalize(x, gamma, beta)
