@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--mixup", type=float, default=0.4, help="alpha of mixup (arXiv:1710.09412); 0 is none"
     )
+    parser.add_argument("--precision", default="float32", help="mixed_bfloat16 is faster where it is native")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--members", type=int, default=1, help="classifiers to train; more make an ensemble")
     parser.add_argument("--calibrate-on", choices=CALIBRATE_ON, default="mean", help="of an ensemble")
@@ -100,7 +101,10 @@ def member(dataset: LogMelDataset, args: argparse.Namespace, number: int) -> Aud
 def train(dataset: LogMelDataset, args: argparse.Namespace) -> None:
     """Train one classifier, calibrate it, write its preset folder."""
     keras.utils.set_random_seed(args.seed)
-    classifier = new_classifier(dataset, args.output.name, args.start)
+    keras.config.set_dtype_policy(args.precision)
+    classifier = new_classifier(dataset, args.output.name)
+    if args.start:
+        classifier.set_tensors(load(args.start).tensors(), parts=["backbone"])
     targets = training_targets(dataset, args.data)
     trainer = training_model(classifier, targets, args)
     features, _, _ = dataset.split("train")
@@ -120,8 +124,11 @@ def train(dataset: LogMelDataset, args: argparse.Namespace) -> None:
         ],
         verbose=2,
     )
-    calibrate(classifier, dataset)
-    classifier.save_preset(args.output / "preset")
+    keras.config.set_dtype_policy("float32")  # of what is calibrated and used
+    trained = new_classifier(dataset, args.output.name)
+    trained.set_tensors(classifier.tensors())
+    calibrate(trained, dataset)
+    trained.save_preset(args.output / "preset")
     print(f"wrote {args.output / 'preset'}")
 
 
@@ -133,9 +140,9 @@ def read(folder: Path, kept: Path) -> LogMelDataset:
     return compute_log_mels(dataset, FrontEnd.from_config(NOTES), NOTE_SECONDS, kept)
 
 
-def new_classifier(dataset: LogMelDataset, name: str, start: str | None) -> Classifier:
+def new_classifier(dataset: LogMelDataset, name: str) -> Classifier:
     """An untrained classifier whose front end makes the data set's features from audio."""
-    classifier = Classifier(
+    return Classifier(
         FrontEnd.from_config(dataset.front_end),
         ResNet(n_mels=dataset.features.shape[1]),
         dataset.labels,
@@ -143,9 +150,6 @@ def new_classifier(dataset: LogMelDataset, name: str, start: str | None) -> Clas
         dropout=0.2,
         name=name,
     )
-    if start:
-        classifier.set_tensors(load(start).tensors(), parts=["backbone"])
-    return classifier
 
 
 def training_targets(dataset: LogMelDataset, folder: Path) -> dict[str, np.ndarray]:
