@@ -11,12 +11,15 @@ import math
 import keras
 from keras import ops
 
+#: Numbers of an intermediate result that a processor's cache takes.
+CACHED = 2**18
+
 
 @keras.saving.register_keras_serializable(package="music_zoo")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' batch normalisation. Arguments as of `keras.layers.BatchNormalization`.
 
-    On PyTorch the variance is rounded less than in Keras, which takes it as E[x^2] - E[x]^2.
+    On PyTorch the variance is the mean of squares about the mean, which Keras takes as E[x^2] - E[x]^2.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -30,13 +33,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             for variable in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
         )
         if training and self.trainable:
-            now = _moments(ops.stop_gradient(x), self.axis)
+            outputs, *now = _normalized(x, gamma, beta, self.axis, self.epsilon)
             for moving, before, value in zip(
                 (self.moving_mean, self.moving_variance), (mean, variance), now, strict=True
             ):
                 moving.assign(before * self.momentum + value * (1 - self.momentum))
-            mean, variance = now
-            outputs = _normalized_by_own(x, gamma, beta, mean, ops.rsqrt(variance + self.epsilon), self.axis)
         else:
             scale = gamma * ops.rsqrt(variance + self.epsilon)
             outputs = _affine(x, scale, beta - mean * scale, self.axis)
@@ -55,45 +56,53 @@ class Dense(keras.layers.Dense):
         return outputs if self.activation is None else self.activation(outputs)
 
 
-def _all_but(axis: int, x) -> list[int]:
-    return [other for other in range(len(x.shape)) if other != axis % len(x.shape)]
-
-
-def _moments(x, axis: int):
-    """Mean and variance of each channel."""
-    return ops.mean(x, axis=_all_but(axis, x)), ops.var(x, axis=_all_but(axis, x))
+def _for_channels(values, axis: int, rank: int):
+    """Reshape values of the channels so that they act on an array of that rank."""
+    return ops.reshape(values, [-1 if other == axis % rank else 1 for other in range(rank)])
 
 
 def _affine(x, scale, shift, axis: int):
     """Return `x * scale + shift` with a scale and a shift for each channel."""
-    shape = [1] * len(x.shape)
-    shape[axis] = -1
-    outputs = x * ops.reshape(scale, shape)
-    outputs += ops.reshape(shift, shape)
+    outputs = x * _for_channels(scale, axis, len(x.shape))
+    outputs += _for_channels(shift, axis, len(x.shape))
     return outputs
 
 
-def _normalized_by_own(x, gamma, beta, mean, inverse_std, axis: int):
-    """Return `(x - mean) * inverse_std * gamma + beta`, where mean and deviation are those of `x`."""
+def _sums_of_products(x, y, axes: list[int]):
+    """Return `sum(x * y)` of each channel, in parts small enough for their product to stay in the cache."""
+    parts = min(x.shape[0], 1 + math.prod(x.shape) // CACHED)
+    pairs = zip(ops.array_split(x, parts), ops.array_split(y, parts), strict=True)
+    return sum(ops.sum(a * b, axis=axes) for a, b in pairs)
+
+
+def _normalized(x, gamma, beta, axis: int, epsilon: float):
+    """Return `x` normalised by its own statistics, and these: mean and biased variance of each channel."""
+    rank = len(x.shape)
+    axes = [other for other in range(rank) if other != axis % rank]
+    count = math.prod(x.shape[other] for other in axes)
+    moments = []  # not outputs of what follows, whose gradient is that of one output
 
     @ops.custom_gradient
     def normalize(x, gamma, beta):
+        mean = ops.mean(x, axis=axes)
+        outputs = x - _for_channels(mean, axis, rank)
+        variance = _sums_of_products(outputs, outputs, axes) / count
+        moments.extend((mean, variance))
+        inverse_std = ops.rsqrt(variance + epsilon)
         scale = gamma * inverse_std
 
         def gradient(*args, upstream):
             # Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, gathered into one multiple of x.
-            axes = _all_but(axis, x)
-            count = math.prod(x.shape[other] for other in axes)
             to_beta = ops.sum(upstream, axis=axes)
-            to_gamma = (ops.sum(upstream * x, axis=axes) - mean * to_beta) * inverse_std
+            to_gamma = (_sums_of_products(upstream, x, axes) - mean * to_beta) * inverse_std
             slope = -inverse_std * to_gamma / count
             to_x = _affine(x, slope, -mean * slope - to_beta / count, axis)
             to_x += upstream
-            to_x *= ops.reshape(
-                scale, [-1 if other == axis % len(x.shape) else 1 for other in range(len(x.shape))]
-            )
+            to_x *= _for_channels(scale, axis, rank)
             return to_x, to_gamma, to_beta
 
-        return _affine(x, scale, beta - mean * scale, axis), gradient
+        outputs *= _for_channels(scale, axis, rank)
+        outputs += _for_channels(beta, axis, rank)
+        return outputs, gradient
 
-    return normalize(x, gamma, beta)
+    return normalize(x, gamma, beta), *moments

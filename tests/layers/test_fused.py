@@ -1,5 +1,8 @@
 """The fused layers against those of Keras, which they replace."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -26,9 +29,11 @@ def pair(name, inputs, **settings):
     return layers
 
 
+@pytest.mark.parametrize("cached", [1, fused.CACHED])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
-def test_batch_normalization_is_that_of_keras(shape, axis, training):
+def test_batch_normalization_is_that_of_keras(shape, axis, training, cached, monkeypatch):
+    monkeypatch.setattr(fused, "CACHED", cached)  # sums in parts, and in one
     x = batch(*shape)
     ours, theirs = pair("BatchNormalization", x, axis=axis, momentum=0.9, epsilon=1e-3)
     outputs = [ops.convert_to_numpy(layer(x, training=training)) for layer in (ours, theirs)]
@@ -42,6 +47,18 @@ def test_batch_normalization_without_scale_and_center_standardises():
     layer = fused.BatchNormalization(scale=False, center=False, epsilon=0.0)
     y = ops.convert_to_numpy(layer(x, training=True))
     np.testing.assert_allclose(y, (x - x.mean(axis=0)) / x.std(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_activations_are_freed_without_a_search_for_cycles():
+    """They are most of the memory of a training step."""
+    layer = fused.BatchNormalization()
+    layer(batch(8, 5))
+    gc.disable()
+    try:
+        outputs = weakref.ref(layer(batch(8, 5), training=True))
+        assert outputs() is None
+    finally:
+        gc.enable()
 
 
 def test_a_frozen_batch_normalization_keeps_its_statistics():
