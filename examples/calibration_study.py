@@ -158,7 +158,7 @@ def embeddings(folder: Path, output: Path, split: str) -> tuple[np.ndarray, np.n
     if not stored.exists():
         embedded = embed_split(load(EMBEDDER), open_splits(folder), split)
         with replacing(stored) as temporary, temporary.open("wb") as file:
-            np.savez(file, features=embedded.features, targets=embedded.targets)
+            np.savez(file, features=embedded.means, targets=embedded.targets)
     with np.load(stored) as arrays:
         return arrays["features"], arrays["targets"]
 

@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # What the embeddings know of genres: a linear classifier on top. Test tracks are looked at here.
     embedded = {split: embed_split(classifier, data, split) for split in ("train", "validation", "test")}
-    result = probe("linear", {split: (part.features, part.targets) for split, part in embedded.items()})
+    result = probe("linear", {split: (part.means, part.targets) for split, part in embedded.items()})
     low, high = result.intervals["accuracy"]
     print(f"linear probe: {result.metrics['accuracy']:.1%} accuracy ({low:.1%} to {high:.1%})")
 

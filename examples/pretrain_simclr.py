@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     # What the embeddings know of the labels: a linear classifier on top, scored on files held out.
     embedded = {name: embed_split(classifier, data, name) for name in splits}
-    result = probe("linear", {name: (part.features, part.targets) for name, part in embedded.items()})
+    result = probe("linear", {name: (part.means, part.targets) for name, part in embedded.items()})
     low, high = result.intervals["accuracy"]
     print(f"linear probe: {result.metrics['accuracy']:.1%} accuracy ({low:.1%} to {high:.1%})")
     classifier.save_preset(args.output)

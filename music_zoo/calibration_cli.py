@@ -51,18 +51,11 @@ def calibrate(
     from music_zoo.evaluation import classification_metrics
     from music_zoo.evaluation.cross_calibration import calibrated_means, cross_calibrated
     from music_zoo.evaluation.split_outputs import split_outputs
-    from music_zoo.progress import progress_bar
+    from music_zoo.progress import counting
 
     loaded = zoo.load(model)
-    with progress_bar("files") as bar:
-        shown = bar.add_task("", total=None)
-        found = split_outputs(
-            loaded,
-            dataset,
-            split or "validation",
-            "logits",
-            progress=lambda done, total: bar.update(shown, completed=done, total=total),
-        )
+    with counting("files") as progress:
+        found = split_outputs(loaded, dataset, split or "validation", "logits", progress)
     columns = {
         "uncalibrated": calibrated_means(loaded, found, False),
         "before": calibrated_means(loaded, found),
@@ -129,20 +122,14 @@ def reject(
     import_keras()
     from music_zoo import calibration, zoo
     from music_zoo.evaluation.split_outputs import split_outputs
-    from music_zoo.progress import progress_bar
+    from music_zoo.progress import counting
 
     loaded = zoo.load(model)
     task = loaded.task
     if method == "aps" and task == "multi_label":
         raise typer.BadParameter(f"--method: aps is for one label a file, {model} gives several; use lac.")
-    with progress_bar("files") as bar:
-        shown = bar.add_task("", total=None)
-        found = split_outputs(
-            loaded,
-            dataset,
-            split or "validation",
-            progress=lambda done, total: bar.update(shown, completed=done, total=total),
-        )
+    with counting("files") as progress:
+        found = split_outputs(loaded, dataset, split or "validation", progress=progress)
     probabilities, targets = found.means, found.targets
     curve = calibration.risk_coverage_curve(probabilities, targets, task)
     try:

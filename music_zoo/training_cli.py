@@ -173,7 +173,7 @@ def probe(
         for name, network in networks.items():
             embedded = _embed(network, dataset, split, name)
             skipped.update(error for each in embedded.values() for error in each.skipped)
-            splits = {each: (part.features, part.targets) for each, part in embedded.items()}
+            splits = {each: (part.means, part.targets) for each, part in embedded.items()}
             splits["test"] = splits[split]
             try:
                 for each in kinds:
@@ -248,22 +248,16 @@ def _check_probe(kind, split, label_efficiency, output, figure, preset) -> None:
 def _embed(classifier, dataset, split: str, name: str) -> dict:
     """Return the embeddings of the splits that a probe needs; of the test split only if it is asked for."""
     from music_zoo.evaluation.embedded import embed_split
-    from music_zoo.progress import progress_bar
+    from music_zoo.progress import counting
 
     embedded = {}
-    with progress_bar(f"embedded by {name}") as bar:
-        for each in dict.fromkeys(("train", "validation", split)):
-            task = bar.add_task("", total=None)
-            try:
-                embedded[each] = embed_split(
-                    classifier,
-                    dataset,
-                    each,
-                    lambda done, total, task=task: bar.update(task, completed=done, total=total),
-                )
-            except DatasetError:
-                if each != "validation" or each == split:  # the one split that there need not be
-                    raise
+    for each in dict.fromkeys(("train", "validation", split)):
+        try:
+            with counting(f"of {each} embedded by {name}") as progress:
+                embedded[each] = embed_split(classifier, dataset, each, progress)
+        except DatasetError:
+            if each != "validation" or each == split:  # the one split that there need not be
+                raise
     return embedded
 
 

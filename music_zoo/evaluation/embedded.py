@@ -1,7 +1,6 @@
 """The embeddings of a data set's splits, which probes are fitted to, and a classifier made of a probe."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,33 +8,10 @@ from music_zoo.calibration import fit_temperature
 from music_zoo.calibration.checks import Task
 from music_zoo.calibration.fitting import MIN_FILES
 from music_zoo.classifier import Classifier
-from music_zoo.datasets import AudioDataset, LogMelDataset, dequantize
-from music_zoo.errors import DatasetError, MusicZooError
-from music_zoo.evaluation.evaluate import check_features
+from music_zoo.datasets import AudioDataset, LogMelDataset
+from music_zoo.errors import DatasetError
 from music_zoo.evaluation.probes import Probe
-
-#: Recordings that become floats at once.
-CHUNK = 512
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """The embeddings of a split.
-
-    Attributes:
-        windows: Of each file, `(windows, embedding_dim)`.
-        targets: Of each file.
-        skipped: Why, of each file that could not be used.
-    """
-
-    windows: tuple[np.ndarray, ...]
-    targets: np.ndarray
-    skipped: tuple[str, ...] = ()
-
-    @property
-    def features(self) -> np.ndarray:
-        """The mean over windows, `(files, embedding_dim)`."""
-        return np.stack([windows.mean(axis=0) for windows in self.windows])
+from music_zoo.evaluation.split_outputs import SplitOutputs, check_features, run_recordings
 
 
 def task_of(dataset: LogMelDataset | AudioDataset) -> Task:
@@ -49,7 +25,7 @@ def embed_split(
     split: str,
     progress: Callable[[int, int], None] | None = None,
     most: int | None = None,
-) -> Embedded:
+) -> SplitOutputs:
     """Return the embeddings of a split.
 
     Args:
@@ -62,35 +38,18 @@ def embed_split(
     Raises:
         DatasetError: No such split or no labels, features of another front end, or no file can be used.
     """
-    stored = isinstance(dataset, LogMelDataset)
-    if stored:
-        check_features(classifier, dataset)
     examples = dataset.split(split)
     if examples.targets is None:
         raise DatasetError(f"{dataset.name} has no labels for the split {split!r}.")
     rows = np.arange(len(examples.ids))
-    if most is not None and len(rows) > most:
+    if most is not None:
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
-    if stored:
-        embed = classifier.view("features", "embedding")
-        windows = []
-        for start in range(0, len(rows), CHUNK):
-            images = dequantize(examples.features[rows[start : start + CHUNK]])
-            windows.extend(embed.predict(images, batch_size=64, verbose=0)[:, np.newaxis])
-            if progress:
-                progress(len(windows), len(rows))
-        return Embedded(tuple(windows), examples.targets[rows])
-    results = []
-    for result in classifier.infer([examples.paths[row] for row in rows], "embedding"):
-        results.append(result)
-        if progress:
-            progress(len(results), len(rows))
-    usable = [not isinstance(result, MusicZooError) for result in results]
-    skipped = tuple(str(result) for result in results if isinstance(result, MusicZooError))
-    if not any(usable):
-        raise DatasetError(f"{dataset.name}: no file of {split} could be used. First: {skipped[0]}")
-    windows = tuple(result.outputs for result, use in zip(results, usable, strict=True) if use)
-    return Embedded(windows, examples.targets[rows[usable]], skipped)
+    if isinstance(dataset, LogMelDataset):
+        check_features(classifier, dataset)
+        recordings = examples.features if most is None else examples.features[rows]  # a memory map, or a copy
+    else:
+        recordings = [examples.paths[row] for row in rows]
+    return run_recordings(classifier, dataset.name, recordings, examples.targets[rows], "embedding", progress)
 
 
 def probed_classifier(
@@ -99,7 +58,7 @@ def probed_classifier(
     labels: tuple[str, ...],
     task: Task,
     name: str,
-    validation: Embedded | None = None,
+    validation: SplitOutputs | None = None,
 ) -> Classifier:
     """Return a classifier whose head is a linear probe: for one window, its logits are the probe's.
 

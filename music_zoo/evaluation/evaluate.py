@@ -8,8 +8,7 @@ import numpy as np
 
 from music_zoo.audio_model import AudioModel
 from music_zoo.calibration import ReliabilityCurve, reliability_curve
-from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest, dequantize
-from music_zoo.errors import DatasetError, MusicZooError
+from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest
 from music_zoo.evaluation.metrics import (
     Interval,
     bootstrap_interval,
@@ -17,7 +16,7 @@ from music_zoo.evaluation.metrics import (
     label_metrics,
     task_metrics,
 )
-from music_zoo.layers import FrontEnd
+from music_zoo.evaluation.split_outputs import split_outputs
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def evaluate(
         dataset: Stored features, which must be those of the classifier's front end, or audio files, which are
             classified by the mean over their windows.
         split: `"test"` if None; an `AudioFolder` is a split already.
-        progress: Called with the numbers of audio files done and to do.
+        progress: Called with the numbers of recordings done and to do.
         resamples: Number of resampled sets of recordings from which intervals are taken, such as 1000; 0 for
             none.
 
@@ -93,30 +92,9 @@ def evaluate(
         DatasetError: Labels or features that are not the classifier's, or no file that can be used.
     """
     split = dataset.split if isinstance(dataset, AudioFolder) else split or "test"
-    targets = targets_of(classifier, dataset, split)
-    skipped: tuple[str, ...] = ()
-    if isinstance(dataset, LogMelDataset):
-        name = dataset.name
-        check_features(classifier, dataset)
-        features = dequantize(dataset.split(split).features)
-        logits = classifier.view("features", "logits").predict(features, batch_size=64, verbose=0)
-        per_recording = list(logits[:, None])
-    else:
-        name = str(dataset.root)
-        paths = dataset.paths if isinstance(dataset, AudioFolder) else dataset.split(split).paths
-        results = []
-        for result in classifier.infer(paths, "logits"):
-            results.append(result)
-            if progress:
-                progress(len(results), len(paths))
-        skipped = tuple(str(result) for result in results if isinstance(result, MusicZooError))
-        if len(skipped) == len(results):
-            raise DatasetError(f"{name}: none of the {len(results)} files could be used. First: {skipped[0]}")
-        usable = [not isinstance(result, MusicZooError) for result in results]
-        per_recording = [result.outputs for result, use in zip(results, usable, strict=True) if use]
-        targets = targets[usable]
-    task, windows = classifier.task, np.concatenate(per_recording)
-    ends = np.cumsum([len(logits) for logits in per_recording])[:-1]
+    found = split_outputs(classifier, dataset, split, "logits", progress)
+    task, targets, windows = classifier.task, found.targets, np.concatenate(found.windows)
+    ends = np.cumsum([len(each) for each in found.windows])[:-1]
     probabilities, metrics, intervals = {}, {}, {}
     for column, calibrated in (("calibrated", True), ("uncalibrated", False)):
         files = np.split(classifier.probabilities_of(windows, calibrated), ends)
@@ -127,64 +105,15 @@ def evaluate(
             intervals[column] = bootstrap_interval(measure, means, targets, resamples, skip_undefined=True)
     return Evaluation(
         model=classifier.name,
-        dataset=name,
+        dataset=found.dataset,
         split=split or "",
-        examples=len(per_recording),
+        examples=len(targets),
         metrics=metrics["calibrated"],
         uncalibrated=metrics["uncalibrated"],
         reliability={
             column: reliability_curve(values, targets, task) for column, values in probabilities.items()
         },
-        skipped=skipped,
+        skipped=found.skipped,
         by_label=label_metrics(probabilities["calibrated"], targets, classifier.labels, task),
         intervals=intervals,
     )
-
-
-def targets_of(classifier: AudioModel, dataset, split: str | None) -> np.ndarray:
-    """Return a split's targets in terms of the classifier's labels.
-
-    Raises:
-        DatasetError: The labels are not the classifier's.
-    """
-    if classifier.task == "multi_label":
-        if isinstance(dataset, LogMelDataset):
-            return dataset.tag_targets(split, classifier.labels)
-        if getattr(dataset, "task", "single_label") == "single_label":
-            raise DatasetError(
-                f"{classifier.name} gives several labels to a file; the data have one per file."
-            )
-        if missing := sorted(set(classifier.labels) - set(dataset.labels)):
-            raise DatasetError(f"The data do not say which files are {missing}, labels of {classifier.name}.")
-        columns = [dataset.labels.index(label) for label in classifier.labels]
-        return dataset.split(split).targets[:, columns]
-    if getattr(dataset, "task", "single_label") == "multi_label":
-        raise DatasetError(f"{classifier.name} gives one label to a file; the data have several.")
-    if set(dataset.labels) != set(classifier.labels):
-        raise DatasetError(
-            f"{classifier.name} and the data have different labels. Only in the data: "
-            f"{sorted(set(dataset.labels) - set(classifier.labels))}; only in the classifier: "
-            f"{sorted(set(classifier.labels) - set(dataset.labels))}."
-        )
-    position = np.array([classifier.labels.index(label) for label in dataset.labels])
-    targets = dataset.targets if isinstance(dataset, AudioFolder) else dataset.split(split).targets
-    return position[targets]
-
-
-def check_features(classifier: AudioModel, dataset: LogMelDataset) -> None:
-    """Raise unless stored features are those that the classifier's front end makes.
-
-    Raises:
-        DatasetError: They are not.
-    """
-    if _steps(classifier.front_end) != _steps(FrontEnd.from_config(dataset.front_end)):
-        raise DatasetError(
-            f"{classifier.name} listens through another front end than the one that made the features of "
-            f"{dataset.name}: evaluate it on audio files instead, in a folder per label."
-        )
-
-
-def _steps(front_end: FrontEnd) -> tuple:
-    """What a front end computes, in whichever way it does."""
-    config = front_end.with_method("fft").get_config()
-    return config["sample_rate"], config["layers"]

@@ -13,10 +13,10 @@ from music_zoo.audio import load
 from music_zoo.calibration import expected_calibration_error
 from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest
 from music_zoo.errors import AudioError, DatasetError, MusicZooError
-from music_zoo.evaluation.evaluate import targets_of
 from music_zoo.evaluation.metrics import classification_metrics
 from music_zoo.evaluation.perturbations import PERTURBATIONS, Perturbation
 from music_zoo.evaluation.probes import probe_metrics
+from music_zoo.evaluation.split_outputs import paths_of, targets_of
 from music_zoo.files import replacing
 from music_zoo.plots import save_figure
 
@@ -137,7 +137,7 @@ def evaluate_robustness(
         raise DatasetError(f"{dataset.name} holds features; only audio files can be perturbed.")
     split = dataset.split if isinstance(dataset, AudioFolder) else split or "test"
     targets = targets_of(model, dataset, split)
-    paths = dataset.paths if isinstance(dataset, AudioFolder) else dataset.split(split).paths
+    paths = paths_of(dataset, split)
     rows = np.sort(np.random.default_rng(seed).permutation(len(paths))[:limit])
     versions: dict[str, Perturbation] = {"none": lambda audio, rate, rng: audio, **perturbations}
     given: list[tuple[int, str, int]] = []  # of each array that the model was given: row, version, place

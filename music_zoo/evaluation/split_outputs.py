@@ -1,14 +1,15 @@
 """What a model makes of the recordings of a labelled split, beside what they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from music_zoo.audio_model import AudioModel
 from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest, dequantize
 from music_zoo.errors import DatasetError, MusicZooError
-from music_zoo.evaluation.evaluate import check_features, targets_of
+from music_zoo.layers import FrontEnd
 
 #: Recordings that become floats at once.
 CHUNK = 512
@@ -21,8 +22,7 @@ class SplitOutputs:
     Attributes:
         dataset: Name of the data set, or the folder.
         windows: Of each recording, `(windows, ...)`.
-        targets: In terms of the model's labels: class indices, `(recordings,)`, or 0 and 1,
-            `(recordings, classes)`.
+        targets: Class indices, `(recordings,)`, or 0 and 1, `(recordings, classes)`.
         skipped: Why, of each file that could not be used.
     """
 
@@ -44,7 +44,7 @@ def split_outputs(
     outputs: str = "probabilities",
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitOutputs:
-    """Run a split up to some point of the network.
+    """Run a split up to some point of the network; targets are in terms of the model's labels.
 
     Args:
         model: With the data set's labels, in any order; multi-label, with some of them.
@@ -56,27 +56,109 @@ def split_outputs(
     Raises:
         DatasetError: No such split, labels or features that are not the model's, or no file that can be used.
     """
-    is_folder = isinstance(dataset, AudioFolder)
-    targets = targets_of(model, dataset, dataset.split if is_folder else split)
+    targets = targets_of(model, dataset, split)
     if isinstance(dataset, LogMelDataset):
         check_features(model, dataset)
-        features, network = dataset.split(split).features, model.view("features", outputs)
-        windows = []
-        for start in range(0, len(features), CHUNK):
-            images = dequantize(features[start : start + CHUNK])
+        name, recordings = dataset.name, dataset.split(split).features
+    else:
+        name, recordings = str(dataset.root), paths_of(dataset, split)
+    return run_recordings(model, name, recordings, targets, outputs, progress)
+
+
+def run_recordings(
+    model: AudioModel,
+    dataset: str,
+    recordings: np.ndarray | Sequence[Path],
+    targets: np.ndarray,
+    outputs: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> SplitOutputs:
+    """Run recordings up to some point of the network, beside targets of any kind.
+
+    Args:
+        model: Of stored features, one with the front end that made them.
+        dataset: What messages call them.
+        recordings: Stored features, `(recordings, n_mels, frames)`, or audio files.
+        targets: `(recordings, ...)`.
+        outputs: As in `AudioModel.view`.
+        progress: Called with the numbers of recordings done and to do.
+
+    Raises:
+        DatasetError: No file that can be used.
+    """
+    windows, skipped, usable = [], [], []
+    if isinstance(recordings, np.ndarray):
+        network = model.view("features", outputs)
+        for start in range(0, len(recordings), CHUNK):
+            images = dequantize(recordings[start : start + CHUNK])
             windows.extend(network.predict(images, batch_size=64, verbose=0)[:, np.newaxis])
             if progress:
-                progress(len(windows), len(features))
-        return SplitOutputs(dataset.name, tuple(windows), targets)
-    paths = dataset.paths if is_folder else dataset.split(split).paths
-    results = []
-    for result in model.infer(paths, outputs):
-        results.append(result)
+                progress(len(windows), len(recordings))
+        return SplitOutputs(dataset, tuple(windows), targets)
+    for row, result in enumerate(model.infer(recordings, outputs)):
+        if isinstance(result, MusicZooError):
+            skipped.append(str(result))
+        else:
+            windows.append(result.outputs)
+            usable.append(row)
         if progress:
-            progress(len(results), len(paths))
-    usable = [not isinstance(result, MusicZooError) for result in results]
-    skipped = tuple(str(result) for result in results if isinstance(result, MusicZooError))
-    if not any(usable):
-        raise DatasetError(f"{dataset.root}: none of the {len(results)} files could be used. {skipped[:1]}")
-    windows = tuple(result.outputs for result, use in zip(results, usable, strict=True) if use)
-    return SplitOutputs(str(dataset.root), windows, targets[usable], skipped)
+            progress(row + 1, len(recordings))
+    if not usable:
+        raise DatasetError(
+            f"{dataset}: none of the {len(recordings)} files could be used. First: {skipped[0]}"
+        )
+    return SplitOutputs(dataset, tuple(windows), targets[usable], tuple(skipped))
+
+
+def paths_of(dataset: AudioDataset | NSynthTest | AudioFolder, split: str) -> Sequence[Path]:
+    """Return the files of a split; an `AudioFolder` is a split already."""
+    return dataset.paths if isinstance(dataset, AudioFolder) else dataset.split(split).paths
+
+
+def targets_of(classifier: AudioModel, dataset, split: str) -> np.ndarray:
+    """Return a split's targets in terms of the classifier's labels.
+
+    Raises:
+        DatasetError: The labels are not the classifier's.
+    """
+    if classifier.task == "multi_label":
+        if isinstance(dataset, LogMelDataset):
+            return dataset.tag_targets(split, classifier.labels)
+        if getattr(dataset, "task", "single_label") == "single_label":
+            raise DatasetError(
+                f"{classifier.name} gives several labels to a file; the data have one per file."
+            )
+        if missing := sorted(set(classifier.labels) - set(dataset.labels)):
+            raise DatasetError(f"The data do not say which files are {missing}, labels of {classifier.name}.")
+        columns = [dataset.labels.index(label) for label in classifier.labels]
+        return dataset.split(split).targets[:, columns]
+    if getattr(dataset, "task", "single_label") == "multi_label":
+        raise DatasetError(f"{classifier.name} gives one label to a file; the data have several.")
+    if set(dataset.labels) != set(classifier.labels):
+        raise DatasetError(
+            f"{classifier.name} and the data have different labels. Only in the data: "
+            f"{sorted(set(dataset.labels) - set(classifier.labels))}; only in the classifier: "
+            f"{sorted(set(classifier.labels) - set(dataset.labels))}."
+        )
+    position = np.array([classifier.labels.index(label) for label in dataset.labels])
+    targets = dataset.targets if isinstance(dataset, AudioFolder) else dataset.split(split).targets
+    return position[targets]
+
+
+def check_features(classifier: AudioModel, dataset: LogMelDataset) -> None:
+    """Raise unless stored features are those that the classifier's front end makes.
+
+    Raises:
+        DatasetError: They are not.
+    """
+    if _steps(classifier.front_end) != _steps(FrontEnd.from_config(dataset.front_end)):
+        raise DatasetError(
+            f"{classifier.name} listens through another front end than the one that made the features of "
+            f"{dataset.name}: evaluate it on audio files instead, in a folder per label."
+        )
+
+
+def _steps(front_end: FrontEnd) -> tuple:
+    """What a front end computes, in whichever way it does."""
+    config = front_end.with_method("fft").get_config()
+    return config["sample_rate"], config["layers"]

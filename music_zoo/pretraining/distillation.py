@@ -13,7 +13,7 @@ from music_zoo.classifier import Classifier
 from music_zoo.datasets import LogMelDataset, dequantize
 from music_zoo.datasets.batches import ImageBatches
 from music_zoo.errors import DatasetError, PretrainingError
-from music_zoo.evaluation.evaluate import check_features, targets_of
+from music_zoo.evaluation.split_outputs import check_features, targets_of
 from music_zoo.layers.augmentation import s3t
 from music_zoo.pretraining.callbacks import Lines
 from music_zoo.pretraining.checkpoints import Checkpoint

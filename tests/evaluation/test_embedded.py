@@ -29,15 +29,13 @@ def encoder(log_mels):
 @pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")
 def test_the_logits_are_those_of_scikit_learn(log_mels, encoder):
     train, validation = (embed_split(encoder, log_mels, split) for split in ("train", "validation"))
-    assert train.features.shape == (24, 8)
-    probe = fit_probe("linear", train.features, train.targets)  # C = 1
+    assert train.means.shape == (24, 8)
+    probe = fit_probe("linear", train.means, train.targets)  # C = 1
     tagger = probed_classifier(encoder, probe, log_mels.labels, "single_label", "tagger", validation)
 
-    scaler = StandardScaler().fit(train.features)
-    reference = LogisticRegression(max_iter=200, tol=1e-3).fit(
-        scaler.transform(train.features), train.targets
-    )
-    expected = reference.decision_function(scaler.transform(validation.features))
+    scaler = StandardScaler().fit(train.means)
+    reference = LogisticRegression(max_iter=200, tol=1e-3).fit(scaler.transform(train.means), train.targets)
+    expected = reference.decision_function(scaler.transform(validation.means))
     images = dequantize(log_mels.split("validation").features)
     logits = tagger.view("features", "logits").predict(images, verbose=0)
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], expected, rtol=1e-3, atol=1e-3)
@@ -50,7 +48,7 @@ def test_the_logits_are_those_of_scikit_learn(log_mels, encoder):
 
 def test_a_number_of_files_at_most(log_mels, encoder):
     whole, part = embed_split(encoder, log_mels, "train"), embed_split(encoder, log_mels, "train", most=5)
-    rows = [np.abs(whole.features - row).max(axis=1).argmin() for row in part.features]
+    rows = [np.abs(whole.means - row).max(axis=1).argmin() for row in part.means]
     assert len(set(rows)) == 5
     np.testing.assert_array_equal(part.targets, whole.targets[rows])
 
@@ -70,7 +68,7 @@ def test_audio_is_embedded_window_by_window(small_classifier, tmp_path):
     expected = small_classifier.embed(sound, 8000)
     assert expected.shape[0] == 3
     np.testing.assert_allclose(embedded.windows[0], expected, atol=1e-5)
-    np.testing.assert_allclose(embedded.features, expected.mean(axis=0, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(embedded.means, expected.mean(axis=0, keepdims=True), atol=1e-5)
     assert len(embedded.targets) == 1 and "broken.wav" in embedded.skipped[0]
     assert done == [(1, 2), (2, 2)]
 
