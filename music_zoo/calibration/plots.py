@@ -94,11 +94,7 @@ def plot_mae_over_temperature(curves: Mapping[str, TemperatureSweep], path: str 
             label=name + fitted,
         )
     axes.set(xlabel="temperature", ylabel="reliability error (MAE)", ylim=(0, None))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    _legend(axes, "best")
-    save_figure(figure, Path(path))
-    return figure
+    return _finished(figure, axes, path)
 
 
 def plot_risk_coverage(
@@ -130,11 +126,7 @@ def plot_risk_coverage(
         label = f"confidence at least {threshold.min_confidence:g}"
         axes.plot(threshold.coverage, threshold.error, "o", color="black", label=label)
     axes.set(xlabel="share accepted", ylabel="share of errors among accepted", xlim=(0, 1), ylim=(0, None))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    _legend(axes, "best")
-    save_figure(figure, Path(path))
-    return figure
+    return _finished(figure, axes, path)
 
 
 def write_curves(
@@ -163,6 +155,14 @@ def write_curves(
 def _check_some(curves: Mapping) -> None:
     if not curves:
         raise ValueError("There must be at least one curve, got none.")
+
+
+def _finished(figure: "Figure", axes, path: str | PathLike) -> "Figure":
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    _legend(axes, "best")
+    save_figure(figure, Path(path))
+    return figure
 
 
 def _legend(axes, place: str) -> None:

@@ -1,4 +1,4 @@
-"""Logits and targets drawn so that the right calibration is known."""
+"""Logits and targets drawn so that the right calibration is known, and probabilities that know nothing."""
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -27,3 +27,9 @@ def multi_label_case(
     if windows:
         probabilities = probabilities.mean(axis=1)
     return logits, (rng.uniform(size=(files, classes)) < probabilities).astype(int)
+
+
+def unrelated_case(seed: int, files: int = 200, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, and classes that have nothing to do with them."""
+    rng = np.random.default_rng(seed)
+    return softmax(2 * rng.normal(size=(files, classes)), axis=1), rng.integers(classes, size=files)

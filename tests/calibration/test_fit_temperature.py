@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calibration.calibration_cases import single_label_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, logit, softmax
@@ -10,17 +11,6 @@ from scipy.special import expit, log_softmax, logit, softmax
 from music_zoo.calibration import fit_temperature
 
 FIXTURE = Path(__file__).parents[1] / "parity" / "temperature.npz"
-
-
-def drawn(files: int, classes: int, seed: int, windows: int | None = None, spread: float = 2.0):
-    """Logits and classes drawn from the probabilities that those logits stand for: their temperature is 1."""
-    rng = np.random.default_rng(seed)
-    logits = spread * rng.normal(size=(files, *([windows] if windows else []), classes))
-    probabilities = softmax(logits, axis=-1)
-    if windows:
-        probabilities = probabilities.mean(axis=1)
-    targets = (rng.uniform(size=(files, 1)) > probabilities.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    return logits, targets
 
 
 def test_it_finds_the_optimum_of_an_independent_search():
@@ -35,19 +25,19 @@ def test_it_finds_the_optimum_of_an_independent_search():
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(scale=st.floats(0.1, 10), seed=st.integers(0, 99))
 def test_scaled_logits_need_a_temperature_scaled_alike(scale, seed):
-    logits, targets = drawn(200, 5, seed)
+    logits, targets = single_label_case(200, 5, seed)
     assert fit_temperature(scale * logits, targets) == pytest.approx(
         scale * fit_temperature(logits, targets), rel=1e-6
     )
 
 
 def test_a_known_scale_is_recovered():
-    logits, targets = drawn(20_000, 8, seed=1)
+    logits, targets = single_label_case(20_000, 8, seed=1)
     assert fit_temperature(2.5 * logits, targets) == pytest.approx(2.5, rel=0.03)
 
 
 def test_a_known_scale_is_recovered_from_the_mean_over_windows():
-    logits, targets = drawn(10_000, 6, seed=2, windows=4, spread=3.0)
+    logits, targets = single_label_case(10_000, 6, seed=2, windows=4, spread=3.0)
     mean_fit = fit_temperature(1.7 * logits, targets)
     assert mean_fit == pytest.approx(1.7, rel=0.03)
     # What pooling the windows would say instead: each window alone is wrong far more often than it says.
@@ -57,7 +47,7 @@ def test_a_known_scale_is_recovered_from_the_mean_over_windows():
 
 def test_the_mean_over_ragged_windows_has_its_minimum_there():
     rng = np.random.default_rng(3)
-    logits, targets = drawn(60, 4, seed=3, windows=9)
+    logits, targets = single_label_case(60, 4, seed=3, windows=9)
     files = [3 * file[: rng.integers(1, 10)] for file in logits]
 
     def nll(temperature):
@@ -70,7 +60,7 @@ def test_the_mean_over_ragged_windows_has_its_minimum_there():
 
 
 def test_one_window_per_file_is_the_plain_case_in_every_form():
-    logits, targets = drawn(50, 4, seed=4)
+    logits, targets = single_label_case(50, 4, seed=4)
     plain = fit_temperature(logits, targets)
     assert fit_temperature(logits[:, None], targets) == plain
     assert fit_temperature(list(logits[:, None]), targets) == plain
@@ -78,7 +68,7 @@ def test_one_window_per_file_is_the_plain_case_in_every_form():
 
 
 def test_a_repeated_window_changes_nothing():
-    logits, targets = drawn(50, 4, seed=5)
+    logits, targets = single_label_case(50, 4, seed=5)
     repeated = fit_temperature(np.repeat(logits[:, None], 3, axis=1), targets)
     assert repeated == pytest.approx(fit_temperature(logits, targets), rel=1e-6)
 
@@ -99,7 +89,7 @@ def test_multi_label_equals_the_closed_form_of_one_confidence():
 
 
 def test_huge_logits_do_not_overflow():
-    logits, targets = drawn(100, 3, seed=7)
+    logits, targets = single_label_case(100, 3, seed=7)
     assert fit_temperature(30 * logits, targets) == pytest.approx(
         30 * fit_temperature(logits, targets), rel=1e-6
     )
@@ -108,7 +98,7 @@ def test_huge_logits_do_not_overflow():
 
 
 def test_order_of_files_does_not_matter():
-    logits, targets = drawn(100, 3, seed=8, windows=2)
+    logits, targets = single_label_case(100, 3, seed=8, windows=2)
     order = np.random.default_rng(0).permutation(100)
     assert fit_temperature(logits[order], targets[order]) == pytest.approx(
         fit_temperature(logits, targets), rel=1e-6

@@ -2,6 +2,7 @@ import csv
 
 import numpy as np
 import pytest
+from calibration.calibration_cases import unrelated_case
 from scipy.special import expit, softmax
 
 from music_zoo.calibration import (
@@ -14,13 +15,8 @@ from music_zoo.calibration import (
 )
 
 
-def random_case(seed, files=200, classes=5):
-    rng = np.random.default_rng(seed)
-    return softmax(2 * rng.normal(size=(files, classes)), axis=1), rng.integers(classes, size=files)
-
-
 def test_the_picture_shows_each_curve_and_its_counts(tmp_path):
-    probabilities, targets = random_case(4)
+    probabilities, targets = unrelated_case(4)
     sharper = softmax(3 * np.log(probabilities), axis=1)
     curves = {
         "before": reliability_curve(sharper, targets),

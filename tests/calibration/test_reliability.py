@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calibration.calibration_cases import unrelated_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
@@ -27,11 +28,6 @@ ERRORS = (
 )
 
 
-def random_case(seed, files=200, classes=5):
-    rng = np.random.default_rng(seed)
-    return softmax(2 * rng.normal(size=(files, classes)), axis=1), rng.integers(classes, size=files)
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_ece_equals_the_reference(when):
     stored = np.load(FIXTURE)
@@ -42,7 +38,7 @@ def test_ece_equals_the_reference(when):
 
 
 def test_the_curve_equals_scikit_learns():
-    probabilities, targets = random_case(0)
+    probabilities, targets = unrelated_case(0)
     curve = reliability_curve(probabilities, targets)
     one_hot = np.eye(5)[targets]
     accuracy, _ = calibration_curve(one_hot.ravel(), probabilities.ravel(), n_bins=10)
@@ -93,7 +89,7 @@ def test_adaptive_bins_keep_equal_probabilities_together():
 
 
 def test_adaptive_bins_hold_equally_many():
-    probabilities, targets = random_case(5, files=90)
+    probabilities, targets = unrelated_case(5, files=90)
     order = np.argsort(probabilities.max(axis=1))
     bins = [probabilities[part] for part in np.split(order, 15)]  # six winners each
     right = [(p.argmax(axis=1) == targets[part]) for p, part in zip(bins, np.split(order, 15), strict=True)]
@@ -108,7 +104,7 @@ def test_classwise_ece_by_hand():
 
 
 def test_classwise_ece_is_the_mean_of_that_of_each_class():
-    probabilities, targets = random_case(6)
+    probabilities, targets = unrelated_case(6)
     of_each = []
     for index in range(5):
         accuracy, confidence = calibration_curve(targets == index, probabilities[:, index], n_bins=15)
@@ -166,7 +162,7 @@ def test_pooled_ece_is_that_of_single_items():
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 999))
 def test_neither_the_order_of_files_nor_of_classes_matters(seed):
-    probabilities, targets = random_case(seed, files=40)
+    probabilities, targets = unrelated_case(seed, files=40)
     rng = np.random.default_rng(seed)
     files, classes = rng.permutation(40), rng.permutation(5)
     shuffled = probabilities[files][:, classes], np.argsort(classes)[targets[files]]
@@ -177,7 +173,7 @@ def test_neither_the_order_of_files_nor_of_classes_matters(seed):
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 999))
 def test_errors_lie_between_zero_and_one(seed):
-    probabilities, targets = random_case(seed, files=7)
+    probabilities, targets = unrelated_case(seed, files=7)
     for measure in ERRORS:
         assert 0 <= measure(probabilities, targets) <= 1
 
@@ -198,7 +194,7 @@ def test_no_probabilities_are_refused(probabilities, message):
 
 
 def test_float16_softmax_is_accepted():
-    probabilities, targets = random_case(3)
+    probabilities, targets = unrelated_case(3)
     assert reliability_mae(probabilities.astype(np.float16), targets) == pytest.approx(
         reliability_mae(probabilities, targets), abs=0.02
     )

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import sklearn.metrics
+from calibration.calibration_cases import unrelated_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
 
 from music_zoo.calibration import (
     adaptive_calibration_error,
@@ -13,11 +13,6 @@ from music_zoo.calibration import (
     weighted_reliability_mae,
 )
 from music_zoo.evaluation import bootstrap_interval, classification_metrics, label_metrics
-
-
-def single(seed, files=60, classes=4):
-    rng = np.random.default_rng(seed)
-    return softmax(2 * rng.normal(size=(files, classes)), axis=1), rng.integers(classes, size=files)
 
 
 def multi(seed, files=60, tags=5):
@@ -39,7 +34,7 @@ def calibration_errors(p, y, task):
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 999), classes=st.integers(2, 12))
 def test_single_label_metrics_equal_scikit_learns(seed, classes):
-    p, y = single(seed, classes=classes)
+    p, y = unrelated_case(seed, classes=classes)
     metrics = classification_metrics(p, y)
     winners = p.argmax(axis=1)
     one_hot = np.eye(classes)[y]
@@ -54,7 +49,7 @@ def test_single_label_metrics_equal_scikit_learns(seed, classes):
 
 
 def test_brier_of_two_classes_is_twice_scikit_learns_binary_score():
-    p, y = single(1, classes=2)
+    p, y = unrelated_case(1, classes=2)
     assert classification_metrics(p, y)["brier"] == pytest.approx(
         2 * sklearn.metrics.brier_score_loss(y, p[:, 1])
     )
@@ -116,7 +111,7 @@ def test_metrics_of_each_label_equal_scikit_learns():
         expected = one_against_the_rest(p[:, tag], y[:, tag])
         assert {name: metrics[name] for name in expected} == pytest.approx(expected)
         assert metrics["ece"] == expected_calibration_error(p[:, [tag]], y[:, [tag]], "multi_label")
-    p, y = single(4, classes=3)
+    p, y = unrelated_case(4, classes=3)
     for index, metrics in enumerate(label_metrics(p, y, "abc").values()):
         expected = one_against_the_rest(p[:, index], y == index)
         assert {name: metrics[name] for name in expected} == pytest.approx(expected)
@@ -148,7 +143,7 @@ def test_tags_that_occur_one_way_only_are_left_out_and_counted():
 @given(seed=st.integers(0, 999))
 def test_the_order_of_files_does_not_matter(seed):
     order = np.random.default_rng(seed).permutation(60)
-    for case, task in ((single(seed), "single_label"), (multi(seed), "multi_label")):
+    for case, task in ((unrelated_case(seed, files=60), "single_label"), (multi(seed), "multi_label")):
         shuffled = classification_metrics(case[0][order], case[1][order], task)
         assert shuffled == pytest.approx(classification_metrics(*case, task), abs=1e-12)
 
@@ -185,13 +180,13 @@ def test_the_interval_of_an_accuracy_is_that_of_the_binomial():
 
 
 def test_the_interval_depends_on_the_seed_alone():
-    p, y = single(5)
+    p, y = unrelated_case(5)
     assert bootstrap_interval(accuracy, p, y, n=50) == bootstrap_interval(accuracy, p, y, n=50)
     assert bootstrap_interval(accuracy, p, y, n=50) != bootstrap_interval(accuracy, p, y, n=50, seed=1)
 
 
 def test_intervals_of_several_metrics_are_those_of_each():
-    p, y = single(8)
+    p, y = unrelated_case(8)
     by_name = bootstrap_interval(classification_metrics, p, y, n=30)
     for name in ("accuracy", "brier", "weighted_mae"):
         alone = bootstrap_interval(lambda p, y, name=name: classification_metrics(p, y)[name], p, y, n=30)
@@ -199,7 +194,7 @@ def test_intervals_of_several_metrics_are_those_of_each():
 
 
 def test_a_metric_that_never_varies_has_no_width():
-    p, y = single(6)
+    p, y = unrelated_case(6)
     assert bootstrap_interval(lambda p, y: 0.5, p, y, n=10) == (0.5, 0.5)
 
 
@@ -211,6 +206,6 @@ def test_an_interval_needs_files_and_draws(files, targets, n):
 
 def test_a_metric_that_fails_on_some_draw_is_told():
     with pytest.raises(ValueError, match="not finite on 10 of 10"):
-        bootstrap_interval(lambda p, y: np.nan, *single(7), n=10)
+        bootstrap_interval(lambda p, y: np.nan, *unrelated_case(7), n=10)
     with pytest.raises(ValueError, match="second is not finite on 10 of 10"):
-        bootstrap_interval(lambda p, y: {"first": 1.0, "second": np.nan}, *single(7), n=10)
+        bootstrap_interval(lambda p, y: {"first": 1.0, "second": np.nan}, *unrelated_case(7), n=10)
