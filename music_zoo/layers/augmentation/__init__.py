@@ -2,6 +2,8 @@
 
 from music_zoo.layers.augmentation.base import Augmentation
 from music_zoo.layers.augmentation.chains import CHAINS, Chain, clmr, multi_view, s3t
+from music_zoo.layers.augmentation.pitch_shift import PitchShift
+from music_zoo.layers.augmentation.reverb import Reverb
 from music_zoo.layers.augmentation.segments import RandomCrop, TwoSegments
 from music_zoo.layers.augmentation.spectrogram import (
     EqualizerTilt,
@@ -15,9 +17,7 @@ from music_zoo.layers.augmentation.spectrogram import (
 from music_zoo.layers.augmentation.waveform import (
     Delay,
     HighLowPass,
-    PitchShift,
     PolarityInversion,
-    Reverb,
     WaveformGain,
     WhiteNoise,
 )

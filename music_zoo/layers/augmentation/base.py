@@ -92,3 +92,14 @@ class Augmentation(keras.layers.Layer):
 def _like(parameter: Any, inputs: Any) -> Any:
     """`(batch,)` to a shape that broadcasts over all axes of `inputs` behind the first."""
     return ops.reshape(parameter, (-1,) + (1,) * (len(inputs.shape) - 1))
+
+
+def known_samples(layer: Augmentation, inputs: Any) -> int:
+    """Return the length of the waveforms, which Fourier transforms must know."""
+    samples = inputs.shape[1]
+    if samples is None:
+        raise ValueError(
+            f"{layer.name} ({type(layer).__name__}) needs waveforms of known length, got shape "
+            f"{tuple(inputs.shape)}; cut them to one length first, for example with `RandomCrop`."
+        )
+    return samples

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from music_zoo.layers.augmentation.pitch_shift import PitchShift
+from music_zoo.layers.augmentation.reverb import Reverb
 from music_zoo.layers.augmentation.spectrogram import (
     EqualizerTilt,
     FrequencyMasking,
@@ -16,9 +18,7 @@ from music_zoo.layers.augmentation.spectrogram import (
 from music_zoo.layers.augmentation.waveform import (
     Delay,
     HighLowPass,
-    PitchShift,
     PolarityInversion,
-    Reverb,
     WaveformGain,
     WhiteNoise,
 )
