@@ -37,7 +37,12 @@ from music_zoo.calibration import (
     write_curves,
 )
 from music_zoo.datasets import LogMelDataset, dequantize, open_splits
-from music_zoo.evaluation import bootstrap_interval, classification_metrics, fit_probe
+from music_zoo.evaluation import (
+    bootstrap_interval,
+    classification_metrics,
+    errors_if_calibrated,
+    fit_probe,
+)
 from music_zoo.evaluation.embedded import embed_split
 from music_zoo.files import replacing
 
@@ -57,7 +62,9 @@ NSYNTH_RECIPE = ["--epochs", "30", "--crop", "48"]
 NOTES = """
 One network: mean (standard deviation) over {members}; in brackets behind an ensemble's accuracy its 95 %
 interval over resampled recordings. MAE: the study's reliability error over all classes in ten buckets, of
-which empty ones are left out. T divides logits, and is fitted by likelihood on the validation split.
+which empty ones are left out. Perfect: the error that chance would leave of as many recordings if the
+probabilities of the calibrated ensemble were true. T divides logits, and is fitted by likelihood on the
+validation split.
 Scored here: the {split} split.{limits}"""
 NSYNTH_LIMITS = """
 
@@ -179,6 +186,7 @@ def measure(logits: Logits, split: str) -> tuple[dict, dict, object]:
     result["single"] = [
         classification_metrics(posteriors[:, member], targets) for member in range(posteriors.shape[1])
     ]
+    result["perfect"] = errors_if_calibrated(ensembles["calibrated ensemble"])
     result["temperature"] = temperature
     result["interval"] = bootstrap_interval(
         lambda p, t: float((p.argmax(axis=1) == t).mean()), ensembles["ensemble"], targets
@@ -205,17 +213,19 @@ def tables(results: dict[str, dict]) -> str:
         accuracy.append([name, study[0], one(name, "accuracy", ".2f", 100), study[1], together])
         fitted = f"{calibrated['mae']:.3f} (T = {result['temperature']:.2f})"
         ours = [one(name, "mae", ".3f"), f"{ensemble['mae']:.3f}", fitted]
-        error.append([name, *(cell for pair in zip(study[2:], ours, strict=True) for cell in pair)])
+        beside_ours = [cell for pair in zip(study[2:], ours, strict=True) for cell in pair]
+        error.append([name, *beside_ours, f"{result['perfect']['mae']:.3f}"])
         for metric in ("nll", "ece", "brier"):
-            cells = [f"{ensemble[metric]:.3f}", f"{calibrated[metric]:.3f}"]
+            perfect = f"{result['perfect'][metric]:.3f}" if metric in result["perfect"] else ""
+            cells = [f"{ensemble[metric]:.3f}", f"{calibrated[metric]:.3f}", perfect]
             others.append([f"{name}: {metric}", one(name, metric, ".3f"), *cells])
     heads = ["one network", "ensemble", "calibrated ensemble"]
     beside = [f"{head}, {whose}" for head in heads for whose in ("study", "here")]
     return "\n".join(
         [
             *table("Accuracy in % (Table 1 of the study)", beside[:4], accuracy),
-            *table("Reliability error, MAE (Table 2 of the study)", beside, error),
-            *table("Other measures, here", heads, others),
+            *table("Reliability error, MAE (Table 2 of the study)", [*beside, "perfect"], error),
+            *table("Other measures, here", [*heads, "perfect"], others),
         ]
     )
 

@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
                 examples=evaluation.examples,
                 metrics={key: round(value, 4) for key, value in evaluation.metrics.items()},
                 uncalibrated={key: round(value, 4) for key, value in evaluation.uncalibrated.items()},
+                note="With perfect probabilities, chance alone would leave an ECE of "
+                "{ece:.3f} and an MAE of {mae:.3f}.".format(**evaluation.if_calibrated),
                 command=f"music-zoo evaluate --model {name} --data {args.data.name} --split {split}",
             )
         )

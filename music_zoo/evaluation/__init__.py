@@ -6,7 +6,12 @@ from music_zoo.evaluation.label_efficiency import (
     plot_label_efficiency,
     stratified_fraction,
 )
-from music_zoo.evaluation.metrics import bootstrap_interval, classification_metrics, label_metrics
+from music_zoo.evaluation.metrics import (
+    bootstrap_interval,
+    classification_metrics,
+    errors_if_calibrated,
+    label_metrics,
+)
 from music_zoo.evaluation.probes import Probe, ProbeResult, fit_probe, probe, probe_metrics
 
 __all__ = [
@@ -15,6 +20,7 @@ __all__ = [
     "ProbeResult",
     "bootstrap_interval",
     "classification_metrics",
+    "errors_if_calibrated",
     "fit_probe",
     "label_efficiency",
     "label_metrics",

@@ -13,6 +13,7 @@ from music_zoo.evaluation.metrics import (
     Interval,
     bootstrap_interval,
     classification_metrics,
+    errors_if_calibrated,
     label_metrics,
     task_metrics,
 )
@@ -36,6 +37,8 @@ class Evaluation:
             `music_zoo.evaluation.label_metrics`.
         intervals: `"calibrated"` and `"uncalibrated"`: the 95 % interval of each metric, if asked for, see
             `music_zoo.evaluation.bootstrap_interval`.
+        if_calibrated: The calibration errors that chance alone would leave, see
+            `music_zoo.evaluation.errors_if_calibrated`.
     """
 
     model: str
@@ -48,23 +51,29 @@ class Evaluation:
     skipped: tuple[str, ...] = ()
     by_label: dict[str, dict[str, float]] = field(default_factory=dict)
     intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    if_calibrated: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
         """Return plain Python values, ready for JSON; without the curves."""
         return {name: value for name, value in asdict(self).items() if name != "reliability"}
 
     def to_text(self) -> str:
-        """Return a table: a line per metric, calibrated beside uncalibrated, with intervals if there are."""
+        """Return a table: a line per metric, calibrated beside uncalibrated, with intervals if there are.
+
+        A last column has the calibration errors of perfect probabilities on as many recordings.
+        """
         columns = {"calibrated": self.metrics, "uncalibrated": self.uncalibrated}
         lines = [f"{self.model} on {self.dataset} {self.split}, {self.examples} recordings"]
         width = 26 if self.intervals else 14
-        lines.append(f"  {'':18}" + "".join(f"{column:>{width}}" for column in columns))
+        lines.append(f"  {'':18}" + "".join(f"{head:>{width}}" for head in [*columns, "perfect"]))
         for name in self.metrics:
             cells = []
             for column, metrics in columns.items():
                 interval = self.intervals.get(column, {}).get(name)
                 between = "" if interval is None else " [{:.4f}, {:.4f}]".format(*interval)
                 cells.append(f"{metrics[name]:.4f}{between}".rjust(width))
+            if name in self.if_calibrated:
+                cells.append(f"{self.if_calibrated[name]:{width}.4f}")
             lines.append(f"  {name:18}" + "".join(cells))
         return "\n".join(lines)
 
@@ -116,4 +125,5 @@ def evaluate(
         skipped=found.skipped,
         by_label=label_metrics(probabilities["calibrated"], targets, classifier.labels, task),
         intervals=intervals,
+        if_calibrated=errors_if_calibrated(probabilities["calibrated"], task),
     )

@@ -88,14 +88,50 @@ def label_metrics(
 def task_metrics(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> dict[str, float]:
     """Return the metrics of checked input, without `num_tags_left_out`; NaN where one is undefined."""
     decisions = _single_label if task == "single_label" else _multi_label
-    return decisions(probabilities, targets) | {
-        "nll": _nll(probabilities, targets, task),
+    scores = decisions(probabilities, targets) | {"nll": _nll(probabilities, targets, task)}
+    return scores | calibration_errors(probabilities, targets, task)
+
+
+def calibration_errors(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> dict[str, float]:
+    """Return the calibration errors among the metrics."""
+    return {
         "ece": expected_calibration_error(probabilities, targets, task),
         "adaptive_ece": adaptive_calibration_error(probabilities, targets, task),
         "classwise_ece": classwise_calibration_error(probabilities, targets, task),
         "mae": reliability_mae(probabilities, targets, task),
         "weighted_mae": weighted_reliability_mae(probabilities, targets, task),
     }
+
+
+def errors_if_calibrated(
+    probabilities: ArrayLike, task: Task = "single_label", draws: int = 200, seed: int = 0
+) -> dict[str, float]:
+    """Return the calibration errors that a classifier of these probabilities would have if they were true.
+
+    Each bucket of a reliability curve holds few files, right or wrong by chance, so that no error is zero,
+    and of few files none is small. These are means over labels drawn from the probabilities: an error
+    about as large says that no fault was found, not that there is none.
+
+    Args:
+        probabilities: `(files, classes)`.
+        task: `"single_label"` or `"multi_label"`.
+        draws: Number of sets of labels.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: Probabilities that `music_zoo.calibration.checks.check_probabilities` refuses.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    rng = np.random.default_rng(seed)
+    errors = []
+    for _ in range(draws):
+        if task == "single_label":
+            levels = rng.uniform(size=(len(probabilities), 1)) * probabilities.sum(axis=1, keepdims=True)
+            targets = (levels >= probabilities.cumsum(axis=1)[:, :-1]).sum(axis=1)
+        else:
+            targets = (rng.uniform(size=probabilities.shape) < probabilities).astype(int)
+        errors.append(calibration_errors(*check_probabilities(probabilities, targets, task), task))
+    return {name: float(np.mean([each[name] for each in errors])) for name in errors[0]}
 
 
 @overload

@@ -72,7 +72,7 @@ def test_text_has_a_line_per_metric(fma, classifier):
     evaluation = evaluate(classifier, fma)
     lines = evaluation.to_text().splitlines()
     assert lines[0] == "small on fma-small test, 3 recordings"
-    assert lines[1].split() == ["calibrated", "uncalibrated"]
+    assert lines[1].split() == ["calibrated", "uncalibrated", "perfect"]
     name, calibrated, uncalibrated = next(line for line in lines if "nll" in line).split()
     assert float(calibrated) == pytest.approx(evaluation.metrics["nll"], abs=1e-4)
     assert float(uncalibrated) == pytest.approx(evaluation.uncalibrated["nll"], abs=1e-4)

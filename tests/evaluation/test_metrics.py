@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 from calibration.calibration_cases import unrelated_case
 from hypothesis import given, settings
@@ -12,7 +13,12 @@ from music_zoo.calibration import (
     reliability_mae,
     weighted_reliability_mae,
 )
-from music_zoo.evaluation import bootstrap_interval, classification_metrics, label_metrics
+from music_zoo.evaluation import (
+    bootstrap_interval,
+    classification_metrics,
+    errors_if_calibrated,
+    label_metrics,
+)
 
 
 def multi(seed, files=60, tags=5):
@@ -163,6 +169,22 @@ def test_the_order_of_files_does_not_matter(seed):
 def test_mistakes_are_named(p, y, task, message):
     with pytest.raises(ValueError, match=message):
         classification_metrics(p, y, task)
+
+
+def test_what_chance_leaves_of_one_bucket_is_the_deviation_of_the_binomial():
+    files = 50
+    # All winners have 0.8, so that the ECE is the mean distance of the share that is right from 0.8.
+    hits = np.arange(files + 1)
+    expected = (scipy.stats.binom.pmf(hits, files, 0.8) * abs(hits / files - 0.8)).sum()
+    one = errors_if_calibrated(np.tile([0.8, 0.2], (files, 1)), draws=2000)
+    assert one["ece"] == one["adaptive_ece"] == pytest.approx(expected, rel=0.05)
+    tags = errors_if_calibrated(np.full((files, 1), 0.8), "multi_label", draws=2000)
+    assert tags["ece"] == pytest.approx(expected, rel=0.05)
+
+
+def test_certain_probabilities_leave_nothing_to_chance():
+    errors = errors_if_calibrated(np.eye(3)[[0, 1, 2, 1]])
+    assert errors["ece"] == errors["classwise_ece"] == 0
 
 
 def accuracy(p, y):
