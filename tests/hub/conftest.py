@@ -1,6 +1,7 @@
 """A small preset, its manifest entry, and a server on this machine that can be told to misbehave."""
 
 import http.server
+import importlib
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_server import Hub, running_hub
 
 from music_zoo.hub.files import PRESET_FILES
 from music_zoo.hub.manifest import PresetEntry, Result
@@ -133,3 +135,27 @@ def server(preset, monkeypatch) -> Iterator[Server]:
         yield state
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub without repositories."""
+    with running_hub() as running:
+        yield running
+
+
+@pytest.fixture
+def hub_client(hub, tmp_path) -> Iterator[Hub]:
+    """A Hub that the client of this process talks to, with an empty cache at `tmp_path / "home"`."""
+    from huggingface_hub import constants
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [
+            name for name in os.environ if name.startswith("HF_") or name.lower().endswith("_proxy")
+        ]:
+            patch.delenv(name)
+        for name, value in hub.settings(tmp_path / "home").items():
+            patch.setenv(name, value)
+        importlib.reload(constants)  # the client reads its settings when it is imported
+        yield hub
+    importlib.reload(constants)
