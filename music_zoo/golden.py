@@ -1,6 +1,10 @@
 """Golden tensors: an input and what a preset makes of it, to check backends, exports, downloads against."""
 
+import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,9 +12,13 @@ import numpy as np
 from music_zoo.errors import PresetError
 
 if TYPE_CHECKING:
+    from music_zoo.audio_model import AudioModel
     from music_zoo.classifier import Classifier
+    from music_zoo.hub.preset_files import PresetFiles
 
 SECONDS = 2.0
+#: Of the first check of a download: far less than other weights make, more than a GPU's rounding.
+LOOSE = 0.02
 
 
 def golden_waveform(sample_rate: int) -> np.ndarray:
@@ -65,6 +73,39 @@ def check_golden(classifier: "Classifier", golden: Mapping[str, np.ndarray], tol
                 f"stored one (expected at most {tolerance * scale:.2g}). The weights or the front end are "
                 "not those of this preset."
             )
+
+
+def check_once(model: "AudioModel", files: "PresetFiles", cache_dir: str | PathLike | None = None) -> None:
+    """Check a downloaded model against its golden tensors, unless that was done before on this machine.
+
+    Models of reduced precision are not checked: they are expected to differ.
+
+    Args:
+        model: As built from `files`.
+        files: Of the preset; without golden tensors nothing is checked.
+        cache_dir: Where it is written down that the check was passed; the cache folder if None.
+
+    Raises:
+        PresetError: The outputs are not those recorded.
+    """
+    import keras
+
+    from music_zoo.hub.sources import cache_folder
+
+    if files.golden is None or keras.config.dtype_policy().compute_dtype != "float32":
+        return
+    digest = hashlib.sha256(f"{keras.backend.backend()} {files.config}".encode())
+    for tensors in (files.tensors, files.golden):
+        for name, tensor in sorted(tensors.items()):
+            digest.update(name.encode() + tensor.tobytes())
+    root = cache_folder() if cache_dir is None else Path(cache_dir)
+    passed = root / "checked" / digest.hexdigest()
+    if passed.exists():
+        return
+    check_golden(model, files.golden, LOOSE)
+    with suppress(OSError):  # it is done again next time
+        passed.parent.mkdir(parents=True, exist_ok=True)
+        passed.touch()
 
 
 def _outputs(classifier: "Classifier", waveform: np.ndarray) -> dict[str, np.ndarray]:

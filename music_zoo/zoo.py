@@ -49,6 +49,8 @@ def load(
 ) -> "AudioModel":
     """Load a pretrained classifier or ensemble, or build an untrained one.
 
+    What was downloaded must, the first time, give the outputs that its golden tensors record.
+
     Args:
         name: A preset's name (`list_models()` has them all), a preset folder (as `Classifier.save_preset`
             writes it), or a Hub repository, `hf://organisation/repository@revision`.
@@ -76,9 +78,11 @@ def load(
     require_backend()
     from music_zoo.classifier import Classifier
     from music_zoo.ensemble import Ensemble
+    from music_zoo.golden import check_once
     from music_zoo.hub.preset_files import read_preset
 
-    files = read_preset(_locate(name, cache_dir))
+    folder = locate(name, cache_dir)
+    files = read_preset(folder)
     kinds = {kind.kind: kind for kind in (Classifier, Ensemble)}
     kind = files.config.get("kind", Classifier.kind)
     if kind not in list(kinds):
@@ -86,7 +90,11 @@ def load(
             f"{name}: expected a preset of kind {' or '.join(kinds)}, found {kind!r}; it may need a newer "
             "music_zoo."
         )
-    return kinds[kind].from_preset_files(files, labels=labels, task=task)
+    if not _is_downloaded(name, folder):
+        return kinds[kind].from_preset_files(files, labels=labels, task=task)
+    model = kinds[kind].from_preset_files(files)
+    check_once(model, files, cache_dir)
+    return model if labels is None else model.with_labels(labels, task)
 
 
 def _build(name: str, labels: tuple[str, ...] | None, task: str | None) -> "AudioModel":
@@ -112,8 +120,23 @@ def _configs() -> dict[str, dict]:
     return named_configs()
 
 
-def _locate(name: str | PathLike, cache_dir: str | PathLike | None) -> Path:
-    """Return the folder that holds the preset's verified files, downloaded if need be."""
+def _is_downloaded(name: str | PathLike, folder: Path) -> bool:
+    from music_zoo.hub.sources import BUNDLED_PRESETS
+
+    return folder != Path(name) and folder.parent != BUNDLED_PRESETS
+
+
+def locate(name: str | PathLike, cache_dir: str | PathLike | None = None) -> Path:
+    """Return the folder that holds the preset's verified files, downloaded if need be.
+
+    Args:
+        name: As in `load`.
+        cache_dir: As in `load`.
+
+    Raises:
+        UnknownPresetError: The name stands for nothing; the message gives the nearest names.
+        PresetError: The files are missing, altered or incomplete, or could not be fetched.
+    """
     from music_zoo.hub.sources import fetch, fetch_hub_reference
 
     manifest = read_manifest()

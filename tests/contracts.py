@@ -131,7 +131,7 @@ def check_training_step(classifier: Classifier, waveforms: np.ndarray) -> None:
 def check_preset(name) -> AudioModel:
     """A preset, or the folder of one, loads strictly and gives its golden outputs on this backend."""
     classifier = music_zoo.load(name)
-    folder = name if not isinstance(name, str) else music_zoo.zoo._locate(name, None)
+    folder = name if not isinstance(name, str) else music_zoo.zoo.locate(name)
     files = read_preset(folder)
     kind = files.config.pop("kind", "classifier")
     assert kind == classifier.kind

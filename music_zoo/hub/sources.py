@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +49,10 @@ _DISK_ERRORS = {
     errno.EDQUOT,
     errno.ENOTDIR,
     errno.EEXIST,
+    errno.EFBIG,
 }
+_BUSY = {429, 500, 502, 503, 504}
+_PATIENCE = 30.0  # seconds that a busy Hub may ask us to wait
 _REFERENCE = re.compile(rf"hf://(?P<repo>{REPO_PATTERN})(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
@@ -111,7 +115,7 @@ def fetch_hub_reference(reference: str, cache_dir: str | Path | None = None) -> 
     """Gets a preset that no manifest lists, from "hf://org/name" or "hf://org/name@revision".
 
     The revision is a commit, a tag or a branch (default: main). All files are of one commit, even if the
-    branch moves meanwhile. No hash is known for them: `read_preset` is the guard.
+    branch moves meanwhile. They must have the hashes that the Hub says they have; no manifest says more.
 
     Returns:
         The folder, and the source with the commit: write `str(source)` down to get the very same files again.
@@ -123,13 +127,13 @@ def fetch_hub_reference(reference: str, cache_dir: str | Path | None = None) -> 
     if match is None:
         raise PresetError(f"expected 'hf://org/name' or 'hf://org/name@revision', got {reference!r}")
     repo, revision = match["repo"], match["revision"] or "main"
-    config = _download_from_hub(repo, revision, CONFIG_FILE, cache_dir)
+    config = _download_whole(repo, revision, CONFIG_FILE, cache_dir)
     source = HubSource(
         repo=repo, revision=config.parent.name
     )  # the client's layout: snapshots/<commit>/<file>
-    _download_from_hub(repo, source.revision, WEIGHTS_FILE, cache_dir)
+    _download_whole(repo, source.revision, WEIGHTS_FILE, cache_dir)
     try:
-        _download_from_hub(repo, source.revision, GOLDEN_FILE, cache_dir)
+        _download_whole(repo, source.revision, GOLDEN_FILE, cache_dir)
     except PresetError:
         if not _is_known_absent(source, GOLDEN_FILE, cache_dir):
             raise
@@ -194,21 +198,67 @@ def _fetch_hub(source: HubSource, files: Mapping[str, FileRecord], cache_dir: st
     return path.parent
 
 
+def _download_whole(repo: str, revision: str, file: str, cache_dir: str | Path | None) -> Path:
+    """Gets one file that is what the Hub says it is, from the Hub once more if the cached copy is not."""
+    path = _download_from_hub(repo, revision, file, cache_dir)
+    if not _is_as_named(path):
+        path = _download_from_hub(repo, path.parent.name, file, cache_dir, force=True)
+        if not _is_as_named(path):
+            raise PresetError(f"{file} of hf://{repo}@{revision} is altered: its hash is not the Hub's")
+    return path
+
+
+def _is_as_named(path: Path) -> bool:
+    """Tells whether a file of Hugging Face's cache has the hash that the client stores it under.
+
+    The client names files by what the Hub says of them: the sha256 in LFS, else the git blob id. Where it
+    cannot make symbolic links, names are plain ones, and nothing is known.
+    """
+    name = path.resolve().name
+    if len(name) == 64:
+        return FileRecord.of(path).sha256 == name
+    data = path.read_bytes() if len(name) == 40 else b""
+    return len(name) != 40 or hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == name
+
+
 def _download_from_hub(
     repo: str, revision: str, file: str, cache_dir: str | Path | None, *, force: bool = False
 ) -> Path:
     """Gets one file with Hugging Face's client, which caches it and honours the user's HF_* settings."""
-    try:
-        from huggingface_hub import hf_hub_download
+    for attempt in range(3):
+        try:
+            from huggingface_hub import hf_hub_download
 
-        where = _hub_cache(cache_dir)
-        return Path(hf_hub_download(repo, file, revision=revision, cache_dir=where, force_download=force))
-    except Exception as error:  # the client's own, httpx's or requests', by its version
-        if _is_disk_error(error):
-            problem = f"Hugging Face's cache cannot be written: {error}; set HF_HOME to a writable folder"
-        else:
-            problem = f"{file} of hf://{repo}@{revision}: {str(error).strip() or type(error).__name__}"
-        raise PresetError(problem) from error
+            where = _hub_cache(cache_dir)
+            return Path(hf_hub_download(repo, file, revision=revision, cache_dir=where, force_download=force))
+        except Exception as error:  # the client's own, httpx's or requests', by its version
+            # What the client itself does not try again.
+            if attempt < 2 and (wait := _wait_before_retry(error, 2.0**attempt)) is not None:
+                time.sleep(wait)
+                continue
+            if _is_disk_error(error):
+                problem = (
+                    f"Hugging Face's cache cannot be written: {error}; set HF_HOME to a writable folder "
+                    "that has room"
+                )
+            else:
+                problem = f"{file} of hf://{repo}@{revision}: {str(error).strip() or type(error).__name__}"
+            raise PresetError(problem) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _wait_before_retry(error: Exception, default: float) -> float | None:
+    """Returns the seconds to wait where another attempt may help; None where it would not."""
+    if type(error) is OSError and error.errno is None:  # so the client says that the size is wrong
+        return 0.0
+    response = getattr(error, "response", None)
+    if response is None:  # an open connection that broke, or nothing of the network
+        return None if isinstance(error, OSError | ValueError) else default
+    if response.status_code not in _BUSY:
+        return None
+    asked = response.headers.get("Retry-After", "")
+    wait = float(asked) if asked.isdecimal() else default
+    return wait if wait <= _PATIENCE else None
 
 
 def _is_known_absent(source: HubSource, file: str, cache_dir: str | Path | None) -> bool:

@@ -18,8 +18,6 @@ from music_zoo.hub.manifest import PresetEntry, Result
 from music_zoo.hub.preset_files import write_preset
 from music_zoo.hub.schema import BundledSource, FileRecord
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
 
 @pytest.fixture
 def tensors() -> dict[str, np.ndarray]:
@@ -83,17 +81,11 @@ class Server:
 
 @pytest.fixture
 def server(preset, monkeypatch) -> Iterator[Server]:
-    """Serves `preset` at `<address>/<file>`, and as the Hub does (only what downloads ask for)."""
+    """Serves `preset` at `<address>/<file>`."""
     state = Server(preset)
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.answer(with_body=False)
-
         def do_GET(self):
-            self.answer(with_body=True)
-
-        def answer(self, with_body: bool) -> None:
             state.requests.append(f"{self.command} {self.path}")
             name = self.path.split("?")[0].rsplit("/", 1)[-1]
             fault = state.faults.get(name, "")
@@ -114,13 +106,8 @@ def server(preset, monkeypatch) -> Iterator[Server]:
             self.send_response(404 if missing else 200)
             if "unannounced" not in fault:
                 self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", f'"{FileRecord.of(path).sha256 if body else 0}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            if missing:
-                self.send_header("X-Error-Code", "EntryNotFound")
             self.end_headers()
-            if with_body:
-                self.wfile.write(body[: len(body) // 2] if "cut" in fault else body)
+            self.wfile.write(body[: len(body) // 2] if "cut" in fault else body)
 
         def log_message(self, *_):
             pass
@@ -146,7 +133,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def hub_client(hub, tmp_path) -> Iterator[Hub]:
-    """A Hub that the client of this process talks to, with an empty cache at `tmp_path / "home"`."""
+    """A Hub that the client of this process talks to, its caches at `tmp_path`: `home`, `cache`."""
     from huggingface_hub import constants
 
     with pytest.MonkeyPatch.context() as patch:
@@ -156,6 +143,7 @@ def hub_client(hub, tmp_path) -> Iterator[Hub]:
             patch.delenv(name)
         for name, value in hub.settings(tmp_path / "home").items():
             patch.setenv(name, value)
+        patch.setenv("MUSIC_ZOO_CACHE", str(tmp_path / "cache"))
         importlib.reload(constants)  # the client reads its settings when it is imported
         yield hub
     importlib.reload(constants)

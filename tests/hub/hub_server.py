@@ -39,8 +39,8 @@ class Fault:
     Attributes:
         on: Pattern of the request, such as `GET .*config.json`.
         kind: A status, such as `503`; `cut` (the connection, at half of the body), `flip` (a bit of the first
-            byte), `short` or `long` (one byte less or more, announced so), or a function to call before the
-            answer.
+            byte), `short` or `long` (one byte less or more, announced so), or a function to call at half of
+            the body.
         times: How often.
         retry_after: Seconds, of a status.
     """
@@ -86,12 +86,18 @@ class Hub:
     stored: dict[str, bytes] = field(default_factory=dict)  # LFS, by sha256
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    servers: list[ThreadingHTTPServer] = field(default_factory=list)
     is_running: bool = True
 
     def stop(self) -> None:
         """Answer nobody any more, over open connections neither."""
         self.is_running = False
+        while self.servers:
+            server = self.servers.pop()
+            server.shutdown()
+            server.server_close()
 
     def misbehave(self, on: str, kind: int | str | Callable[[], None], **more) -> None:
         """Let requests go wrong, see `Fault`."""
@@ -120,22 +126,17 @@ def running_hub() -> Iterator[Hub]:
     """Start a Hub and its CDN on ports that are free; both have stopped at the end."""
     hub = Hub()
     handler = type("Handler", (_Handler,), {"hub": hub})
-    with (
-        ThreadingHTTPServer(("127.0.0.1", 0), handler) as main,
-        ThreadingHTTPServer(("127.0.0.1", 0), handler) as cdn,
-    ):
-        hub.address, hub.cdn = (f"http://127.0.0.1:{server.server_port}" for server in (main, cdn))
-        threads = [threading.Thread(target=server.serve_forever, args=(0.02,)) for server in (main, cdn)]
+    hub.servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+    hub.address, hub.cdn = (f"http://127.0.0.1:{server.server_port}" for server in hub.servers)
+    threads = [threading.Thread(target=server.serve_forever, args=(0.02,)) for server in hub.servers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield hub
+    finally:
+        hub.stop()
         for thread in threads:
-            thread.start()
-        try:
-            yield hub
-        finally:
-            hub.stop()
-            for server in (main, cdn):
-                server.shutdown()
-            for thread in threads:
-                thread.join()
+            thread.join()
 
 
 def sha256(data: bytes) -> str:
@@ -183,14 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         asked = f"{self.command} {self.path.split('?')[0]}"
         with hub.lock:
             hub.requests.append(asked)
+            hub.ranges += self.headers.get_all("Range", [])
             for fault in hub.faults:
                 if fault.times and re.fullmatch(fault.on, asked):
                     fault.times -= 1
                     self.fault = fault.kind
                     break
         try:
-            if callable(self.fault):
-                self.fault()
             if isinstance(self.fault, int):
                 wait = "" if fault.retry_after is None else str(fault.retry_after)
                 code = {401: "RepoNotFound", 403: "GatedRepo", 404: "EntryNotFound"}.get(self.fault, "")
@@ -232,9 +232,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        self.wfile.write(body[: len(body) // 2] if self.fault == "cut" else body)
+        half = len(body) // 2
+        self.wfile.write(body[:half])
         if self.fault == "cut":
             self.close_connection = True
+            return
+        if callable(self.fault):
+            self.wfile.flush()
+            self.fault()
+        self.wfile.write(body[half:])
 
     def log_message(self, *_) -> None:
         pass

@@ -1,10 +1,8 @@
 """Fetching presets: each source, over real connections on this machine, and the ways in which it fails."""
 
 import contextlib
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -15,9 +13,8 @@ import pytest
 from music_zoo.errors import PresetError
 from music_zoo.hub import sources
 from music_zoo.hub.files import PRESET_FILES
-from music_zoo.hub.manifest import update_manifest
 from music_zoo.hub.preset_files import read_preset
-from music_zoo.hub.schema import BundledSource, HubSource, UrlSource
+from music_zoo.hub.schema import BundledSource, UrlSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "model.safetensors"
@@ -213,101 +210,6 @@ def test_the_cache_folder(monkeypatch, tmp_path):
     assert sources.cache_folder() == tmp_path / "music_zoo"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert sources.cache_folder() == Path.home() / ".cache" / "music_zoo"
-
-
-HUB_CLIENT = """
-import json, sys
-from music_zoo.errors import PresetError
-from music_zoo.hub import manifest, sources
-
-answers = []
-for task in json.loads(sys.argv[1]):
-    try:
-        if "reference" in task:
-            snapshot = sources.fetch_hub_reference(task["reference"])
-            answers.append([str(snapshot.folder), str(snapshot.source)])
-        else:
-            answers.append([str(sources.fetch("tiny", manifest.read_manifest(task["manifest"])["tiny"]))])
-    except PresetError as error:
-        answers.append("PresetError: " + str(error))
-print(json.dumps(answers))
-"""
-
-
-def hub_client(server, home: Path, *tasks: dict, **settings: str) -> list:
-    """Runs tasks in a new process, for huggingface_hub reads its settings when it is imported."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
-        "HF_ENDPOINT": server.address,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        **settings,
-    }
-    command = [sys.executable, "-c", HUB_CLIENT, json.dumps(tasks)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.fixture
-def hub_manifest(server, entry, tmp_path) -> dict:
-    path = tmp_path / "manifest.json"
-    update_manifest("tiny", server.with_source(entry, HubSource(repo="org/tiny", revision=COMMIT)), path)
-    return {"manifest": str(path)}
-
-
-def test_hub_at_a_pinned_revision(server, preset, hub_manifest, tmp_path):
-    home = tmp_path / "home"
-    ((folder,),) = hub_client(server, home, hub_manifest)
-    assert same_files(Path(folder), preset) and home in Path(folder).parents
-    assert any(request == f"GET /org/tiny/resolve/{COMMIT}/{WEIGHTS}" for request in server.requests)
-
-    (Path(folder) / WEIGHTS).resolve().write_bytes(b"rotten")
-    assert hub_client(server, home, hub_manifest) == [[folder]], "a corrupted cache is fetched again"
-    assert same_files(Path(folder), preset)
-
-    server.faults = dict.fromkeys(PRESET_FILES, "404")
-    assert hub_client(server, home, hub_manifest, HF_HUB_OFFLINE="1") == [[folder]]
-    (Path(folder) / WEIGHTS).resolve().write_bytes(b"rotten")
-    (rotten,) = hub_client(server, home, hub_manifest, HF_HUB_OFFLINE="1")
-    assert f"{WEIGHTS} is incomplete or altered" in rotten and "getting it once more did not help" in rotten
-    (offline,) = hub_client(server, tmp_path / "empty", hub_manifest, HF_HUB_OFFLINE="1")
-    assert f"hf://org/tiny@{COMMIT}: config.json of" in offline
-
-
-def test_hub_gives_wrong_bytes(server, hub_manifest, tmp_path):
-    server.faults = {WEIGHTS: "wrong bytes"}
-    (answer,) = hub_client(server, tmp_path / "home", hub_manifest)
-    assert f"{WEIGHTS} is altered: expected sha256" in answer
-
-
-def test_hub_cache_that_cannot_be_written(server, hub_manifest, tmp_path):
-    (tmp_path / "home").write_text("not a folder")
-    (answer,) = hub_client(server, tmp_path / "home", hub_manifest)
-    assert "Hugging Face's cache cannot be written" in answer and "set HF_HOME" in answer
-
-
-def test_hub_reference(server, preset, tmp_path):
-    home, task = tmp_path / "home", {"reference": "hf://org/tiny"}
-    pinned = f"hf://org/tiny@{COMMIT}"
-    answers = hub_client(server, home, task, {"reference": pinned}, {"reference": "hf://org/tiny@v1.0"})
-    assert [source for _, source in answers] == [pinned] * 3
-    assert read_preset(answers[0][0]).golden is not None
-    assert sum(WEIGHTS in request for request in server.requests if "GET" in request) == 1
-    assert hub_client(server, home, task, HF_HUB_OFFLINE="1") == answers[:1]
-
-
-def test_hub_reference_without_golden_tensors_or_weights(server, preset, tmp_path):
-    home, task = tmp_path / "home", {"reference": "hf://org/tiny@main"}
-    server.faults = {"golden.safetensors": "404"}
-    ((folder, _),) = hub_client(server, home, task)
-    assert read_preset(folder).golden is None
-    assert hub_client(server, home, task, HF_HUB_OFFLINE="1")[0][0] == folder
-    server.faults = {WEIGHTS: "404"}
-    (answer,) = hub_client(server, tmp_path / "other", task)
-    assert f"PresetError: {WEIGHTS} of hf://org/tiny@{COMMIT}" in answer and "404" in answer
 
 
 @pytest.mark.parametrize(
