@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import ClassVar, Self
 
 import keras
@@ -421,6 +422,15 @@ class AudioModel(TaskModel):
         golden = make_golden(self) if golden is None else golden
         kind = {} if self.kind == "classifier" else {"kind": self.kind}
         write_preset(folder, kind | {self.kind: self.get_config()}, self.tensors(), dict(golden))
+
+    def export_onnx(self, path: str | PathLike) -> Path:
+        """Write an ONNX file: windows of waveform in, calibrated probabilities out, batches of any size.
+
+        See `music_zoo.export` for other formats, and for the file's metadata and errors.
+        """
+        from music_zoo.export import export
+
+        return export(self, path, "onnx")
 
     @classmethod
     def from_preset_files(

@@ -31,3 +31,7 @@ class BackendMissingError(MusicZooError, ImportError):
 
 class PretrainingError(MusicZooError, ValueError):
     """A pretraining that cannot run: batches that its loss cannot use, a loss that is not finite."""
+
+
+class ExportError(MusicZooError):
+    """A model that could not be written for another runtime, or a file of one that cannot be used."""

@@ -64,7 +64,7 @@ class Isotonic(Calibrator):
         calibrated = self.values[:, 0] + ops.sum(ramps * steps, axis=-1)
         if self.task == "single_label":
             return ops.log(calibrated)
-        return ops.log(calibrated) - ops.log1p(-calibrated)
+        return ops.log(calibrated) - ops.log(1.0 - calibrated)  # ONNX has no log1p
 
     def fit(self, logits, targets, task: str) -> None:
         """Set the table, see `music_zoo.calibration.fit_isotonic`.
