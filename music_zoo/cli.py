@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from music_zoo import __version__, calibration_cli, training_cli, zoo
+from music_zoo import __version__, calibration_cli, export_cli, hub_cli, training_cli, zoo
 from music_zoo.backend import import_keras
 from music_zoo.errors import MusicZooError
 from music_zoo.files import check_replaceable
@@ -314,6 +314,8 @@ def explain(
 
 
 calibration_cli.add_to(app)
+hub_cli.add_to(app)
+export_cli.add_to(app)
 training_cli.add_to(app)
 
 

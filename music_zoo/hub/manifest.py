@@ -9,6 +9,7 @@ latest `update_manifest` and `Manifest.write`.
 `music_zoo.list_models()` imports this module, so it needs nothing but pydantic and the standard library.
 """
 
+import os
 import reprlib
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -196,9 +197,13 @@ class Manifest(Part, Mapping[str, PresetEntry]):
 def manifest_path() -> Path:
     """Finds the manifest: inside the package (a wheel), else beside it (a checkout or an editable install).
 
+    `MUSIC_ZOO_MANIFEST` names another to use instead, such as one of presets of your own.
+
     Raises:
         ManifestError: it is in neither place.
     """
+    if chosen := os.environ.get("MUSIC_ZOO_MANIFEST"):
+        return Path(chosen).expanduser()
     package = Path(__file__).parents[1]
     for folder in (package, package.parent):
         if (folder / MANIFEST_NAME).is_file():
