@@ -139,6 +139,8 @@ def locate(name: str | PathLike, cache_dir: str | PathLike | None = None) -> Pat
     """
     from music_zoo.hub.sources import fetch, fetch_hub_reference
 
+    if not isinstance(name, str) and Path(name).is_dir():
+        return Path(name)
     manifest = read_manifest()
     if name in manifest:
         return fetch(name, manifest[name], cache_dir=cache_dir)
