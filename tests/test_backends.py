@@ -25,6 +25,8 @@ SLOW_ON_JAX = {
     "augmentation",
     "test_calibrate.py",
     "test_ensemble.py",
+    "test_hub_end_to_end.py",
+    "test_hub_models.py",
     "test_published_presets.py",
     "test_training_cli.py",
     "test_untrained.py",

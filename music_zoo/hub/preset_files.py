@@ -21,6 +21,10 @@ from music_zoo.hub.files import CONFIG_FILE, GOLDEN_FILE, PRESET_FILES, WEIGHTS_
 
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 1_000_000
+MAX_DEPTH = 32
+MAX_ITEMS = 10_000  # of a list
+MAX_NUMBER = 16_384  # in a config: widths, depths, bands; above them all that our networks have
+MAX_NUMBERS = {"sample_rate": 1_000_000, "fmin": 1_000_000, "fmax": 1_000_000, "window": 3_600}
 MAX_HEADER_BYTES = 10_000_000  # about 100 bytes a tensor: far above any music model
 DTYPES = tuple(
     np.dtype(kind + size) for kind, sizes in {"f": "248", "i": "1248", "u": "1248"}.items() for size in sizes
@@ -156,7 +160,25 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path}: expected format_version {FORMAT_VERSION}, found {version!r}; "
             "a higher one was written by a newer music_zoo: update it"
         )
+    _check_size(path, config)
     return config
+
+
+def _check_size(path: Path, config: dict[str, Any]) -> None:
+    """Refuses what would build a network that no machine can hold."""
+    todo: list[tuple[str, Any, int]] = [("", config, 0)]
+    while todo:
+        key, value, depth = todo.pop()
+        if isinstance(value, dict | list):
+            if depth > MAX_DEPTH or len(value) > MAX_ITEMS:
+                raise PresetError(
+                    f"{path}: expected at most {MAX_ITEMS} items, in at most {MAX_DEPTH} levels; found more "
+                    f"at {key!r}"
+                )
+            named = value.items() if isinstance(value, dict) else ((key, item) for item in value)
+            todo += [(name, item, depth + 1) for name, item in named]
+        elif isinstance(value, int | float) and not abs(value) <= (most := MAX_NUMBERS.get(key, MAX_NUMBER)):
+            raise PresetError(f"{path}: expected {key!r} of at most {most}, found {value}")
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
