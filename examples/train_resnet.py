@@ -3,8 +3,10 @@
     python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma
     python examples/train_resnet.py --data gtzan-logmel --output runs/resnet-gtzan
         --start runs/resnet-fma/preset --epochs 100 --crop 194
-    python examples/train_resnet.py --data nsynth-test --output runs/resnet-nsynth --epochs 30 --crop 48
-    python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma-ensemble --members 5
+    python examples/train_resnet.py --data nsynth-test --output runs/resnet-nsynth
+        --epochs 8 --crop 56 --learning-rate 5e-4 --mixup 1
+    python examples/train_resnet.py --data fma-small-logmel --output runs/resnet-fma-ensemble
+        --members 5 --epochs 32
 
 A folder holds log-mel images, or the notes of NSynth, and a split (see `music_zoo.datasets`). Training looks
 at the training split, the temperature is fitted on the validation split, the test split is not touched:
