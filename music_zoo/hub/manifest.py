@@ -1,7 +1,7 @@
 """The list of presets, `weights_manifest.json`: what each is, where its files come from, what it scores.
 
-The pydantic models here and in `music_zoo.hub.schema` are the schema, and the only one;
-`Manifest.model_json_schema()` gives it to other tools. Building one from wrong values raises
+The pydantic models here and in `music_zoo.hub.schema` are the schema, and the only one; other tools find it
+as JSON Schema in `weights_manifest.schema.json`. Building one from wrong values raises
 `pydantic.ValidationError`; reading and writing a manifest raise `ManifestError`. Change single fields with
 `entry.model_copy(update={"results": ...})`: it checks nothing, but what the copy is put into does, at the
 latest `update_manifest` and `Manifest.write`.
@@ -40,6 +40,7 @@ from music_zoo.hub.schema import (
 MANIFEST_NAME = "weights_manifest.json"
 
 _TEXT_WIDTH = 100
+_NO_OTHER_NAMES = {"additionalProperties": False}  # of a mapping in the JSON Schema
 
 
 class Result(Part):
@@ -114,7 +115,9 @@ class PresetEntry(Part):
     training_data: Text
     limits: Text
     sources: Annotated[tuple[Source, ...], rule("at least one source", bool)]
-    files: Mapping[FileName, FileRecord] = Field(default_factory=dict, validate_default=True)
+    files: Mapping[FileName, FileRecord] = Field(
+        default_factory=dict, validate_default=True, json_schema_extra=_NO_OTHER_NAMES
+    )
     results: tuple[Result, ...]
     citation: str = ""
     training_command: str = ""
@@ -167,7 +170,7 @@ class Manifest(Part, Mapping[str, PresetEntry]):
     """The presets by name; a read-only mapping."""
 
     schema_version: Annotated[int, rule("1, the version that this music_zoo reads", lambda it: it == 1)]
-    presets: Mapping[PresetName, PresetEntry]
+    presets: Annotated[Mapping[PresetName, PresetEntry], Field(json_schema_extra=_NO_OTHER_NAMES)]
 
     def __getitem__(self, name: str) -> PresetEntry:
         """The entry of a preset; KeyError if there is none of that name."""

@@ -47,25 +47,21 @@ def rule(what: str, holds: Callable[[Any], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def matches(pattern: str, what: str) -> AfterValidator:
-    """Refuses texts that are not of the pattern."""
-    return rule(what, re.compile(pattern, re.ASCII).fullmatch)
+def text(pattern: str, what: str) -> Any:
+    """A type of texts that are of the pattern, in the JSON Schema, too."""
+    extra = {"pattern": f"^({pattern})$"}
+    return Annotated[str, rule(what, re.compile(pattern, re.ASCII).fullmatch), Field(json_schema_extra=extra)]
 
 
 Count = Annotated[int, Field(gt=0)]
 Text = Annotated[str, rule("a text that is not empty", str.strip)]
-PresetName = Annotated[str, matches("[a-z0-9]+(-[a-z0-9]+)*", "a preset name such as 'resnet-fma'")]
-FileName = Annotated[
-    str,
-    matches("[a-z0-9_]+([.-][a-z0-9_]+)*", "a plain lower-case file name such as 'config.json', no path"),
-]
-Sha256 = Annotated[str, matches("[0-9a-f]{64}", "a sha256 of 64 lower-case hexadecimal digits")]
-Revision = Annotated[str, matches("[0-9a-f]{40}", "a commit of 40 lower-case hexadecimal digits")]
-GitBlob = Annotated[str, matches("[0-9a-f]{40}", "a git blob id of 40 lower-case hexadecimal digits")]
-MirrorPath = Annotated[
-    str, matches(r"\w[\w.-]*(/\w[\w.-]*)*", "a relative path such as 'mtat/fcn/best_model.pth'")
-]
-RepoId = Annotated[str, matches(REPO_PATTERN, "a Hub repository such as 'org/name'")]
+PresetName = text("[a-z0-9]+(-[a-z0-9]+)*", "a preset name such as 'resnet-fma'")
+FileName = text("[a-z0-9_]+([.-][a-z0-9_]+)*", "a plain lower-case file name such as 'config.json', no path")
+Sha256 = text("[0-9a-f]{64}", "a sha256 of 64 lower-case hexadecimal digits")
+Revision = text("[0-9a-f]{40}", "a commit of 40 lower-case hexadecimal digits")
+GitBlob = text("[0-9a-f]{40}", "a git blob id of 40 lower-case hexadecimal digits")
+MirrorPath = text(r"\w[\w.-]*(/\w[\w.-]*)*", "a relative path such as 'mtat/fcn/best_model.pth'")
+RepoId = text(REPO_PATTERN, "a Hub repository such as 'org/name'")
 Url = Annotated[str, rule("an https address", is_safe_url)]
 Labels = Annotated[
     tuple[Text, ...], rule("labels, none of them twice", lambda labels: 0 < len(labels) == len(set(labels)))
