@@ -81,6 +81,15 @@ def test_any_arguments_and_length_equal_librosa(layer, beyond):
     np.testing.assert_allclose(actual[0], librosa_like(layer, waveform), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(2048, 512), (400, 160), (96, 96), (62, 31), (37, 37)])
+def test_the_transform_in_two_products_equals_librosa(n_fft, hop_length):
+    layer = STFT(n_fft, hop_length, method="conv")
+    waveform = np.random.default_rng(0).standard_normal(3 * n_fft + 5).astype("float32")
+    expected = librosa_power(waveform, n_fft, hop_length)
+    actual = run(layer, waveform[None])[0]
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * expected.max())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_magnitude_is_the_root_of_power(method):
     waveform = np.stack([signals(8000, 0.5)["noise"], edge_cases(4000)["silence"]])
