@@ -16,7 +16,7 @@ from music_zoo.calibration.base import Calibrator
 from music_zoo.calibration.calibrators import new_calibrator
 from music_zoo.errors import MusicZooError, PresetError
 from music_zoo.hub.preset_files import PresetFiles, check_tensors, write_preset
-from music_zoo.inference import Inference, infer
+from music_zoo.inference import Inference, infer, predictions
 from music_zoo.layers import FrontEnd
 from music_zoo.prediction import Prediction
 from music_zoo.task_model import TASKS, TaskModel
@@ -295,24 +295,8 @@ class AudioModel(TaskModel):
         Yields:
             For each input, in order, its prediction or, where it cannot be used, the error.
         """
-        if min_confidence is not None and not 0 <= min_confidence <= 1:
-            raise ValueError(f"`min_confidence` must lie between 0 and 1, got {min_confidence}.")
-        for result in self.infer(audios, hop=hop, allow_truncated=allow_truncated, progress=progress):
-            if isinstance(result, MusicZooError):
-                yield result
-            else:
-                yield Prediction(
-                    source=result.source,
-                    model=self.name,
-                    task=self.task,
-                    labels=self.labels,
-                    probabilities=result.outputs.mean(axis=0),
-                    taggram=result.outputs,
-                    times=result.times,
-                    duration=result.duration,
-                    notes=result.notes,
-                    min_confidence=min_confidence,
-                )
+        results = self.infer(audios, hop=hop, allow_truncated=allow_truncated, progress=progress)
+        return predictions(self, results, min_confidence)
 
     def embed(
         self,

@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from music_zoo.files import check_replaceable
 
 if TYPE_CHECKING:
     from music_zoo.classifier import Classifier
+    from music_zoo.onnx_model import OnnxModel
 
 app = typer.Typer(
     help="Pretrained music classifiers with calibrated probabilities.",
@@ -92,6 +93,10 @@ def tag(
         typer.Option(help="Write here instead of to the screen; an interrupted run is taken up again."),
     ] = None,
     min_confidence: MinConfidence = None,
+    engine: Annotated[
+        Literal["keras", "onnx"],
+        typer.Option(help="onnx: --model is a file of `music-zoo export`, and Keras is not needed."),
+    ] = "keras",
     hop: Hop = None,
     allow_truncated: Truncated = False,
 ) -> None:
@@ -106,7 +111,7 @@ def tag(
         raise typer.BadParameter("--json and --csv exclude each other.")
     files = _audio_files(paths)
     pictures = _pictures(taggram, files)
-    classifier = _load(model, hop)
+    classifier = _load(model, hop, engine)
     settings = {"hop": hop, "allow_truncated": allow_truncated, "min_confidence": min_confidence}
     records = RecordWriter(
         output,
@@ -327,9 +332,14 @@ def _audio_files(paths: list[Path]) -> list[Path]:
     return list(reversed(files.values()))
 
 
-def _load(model: str, hop: float | None = None) -> "Classifier":
-    import_keras()
-    classifier = zoo.load(model)
+def _load(model: str, hop: float | None = None, engine: str = "keras") -> "Classifier | OnnxModel":
+    if engine == "onnx":
+        from music_zoo.onnx_model import OnnxModel
+
+        classifier = OnnxModel(model)
+    else:
+        import_keras()
+        classifier = zoo.load(model)
     if hop is not None and not 0 < hop <= classifier.window:
         raise typer.BadParameter(
             f"--hop must be above 0 and at most the window of {classifier.window:g} s, got {hop:g}."

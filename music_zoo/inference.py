@@ -12,6 +12,7 @@ import numpy as np
 
 from music_zoo.audio import Window, from_array, probe, resample_blocks, split, stream, times
 from music_zoo.errors import AudioError, MusicZooError
+from music_zoo.prediction import Prediction
 
 #: Samples in one batch: one window of 30 s at 44.1 kHz. More are no faster on a CPU and cost 80 MB a window.
 BATCH_SAMPLES = 1_400_000
@@ -110,6 +111,34 @@ def infer(
         stop.set()
         for feed in feeds:
             feed.thread.join()
+
+
+def predictions(
+    model, results: Iterable[Inference | MusicZooError], min_confidence: float | None
+) -> Iterator[Prediction | MusicZooError]:
+    """Make predictions of the probabilities that a model with `name`, `task` and `labels` inferred.
+
+    Raises:
+        ValueError: `min_confidence` is no probability.
+    """
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise ValueError(f"`min_confidence` must lie between 0 and 1, got {min_confidence}.")
+    for result in results:
+        if isinstance(result, MusicZooError):
+            yield result
+        else:
+            yield Prediction(
+                source=result.source,
+                model=model.name,
+                task=model.task,
+                labels=model.labels,
+                probabilities=result.outputs.mean(axis=0),
+                taggram=result.outputs,
+                times=result.times,
+                duration=result.duration,
+                notes=result.notes,
+                min_confidence=min_confidence,
+            )
 
 
 @dataclass
