@@ -86,8 +86,15 @@ def test_onnx_of_an_ensemble(tmp_path, task, where):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("format", ["saved_model", "litert"])
-@pytest.mark.parametrize(("task", "method"), [("single_label", "isotonic"), ("multi_label", "vector")])
+@pytest.mark.parametrize(
+    ("format", "task", "method"),
+    [
+        ("saved_model", "single_label", "isotonic"),
+        ("litert", "multi_label", "vector"),
+        pytest.param("saved_model", "multi_label", "vector", marks=pytest.mark.slow),
+        pytest.param("litert", "single_label", "isotonic", marks=pytest.mark.slow),
+    ],
+)
 def test_other_formats_give_calibrated_probabilities(tmp_path, format, task, method):
     model = calibrated(small_classifier(task=task), method)
     export.export(model, tmp_path / "model", format)
@@ -130,6 +137,7 @@ def test_the_command_writes_a_file_that_runs(tmp_path):
     assert_same(model, tmp_path / "new" / "model.onnx", "onnx")
 
 
+@pytest.mark.slow
 @on_tensorflow
 def test_the_child_process_under_mixed_precision(tmp_path):
     """The child computes in float32, whatever the policy here."""

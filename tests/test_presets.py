@@ -8,6 +8,7 @@ import pytest
 
 import music_zoo
 from music_zoo.audio import load as load_audio
+from music_zoo.calibration.calibrators import new_calibrator
 from music_zoo.datasets import open_dataset
 from music_zoo.evaluation.evaluate import evaluate
 from music_zoo.golden import check_golden
@@ -17,7 +18,11 @@ from music_zoo.hub.sources import fetch
 
 pytestmark = pytest.mark.keras
 
-FOLDERS = {"fma-small": "data/fma-small-logmel", "gtzan": "data/gtzan-logmel"}
+FOLDERS = {
+    "fma-small": "data/fma-small-logmel",
+    "gtzan": "data/gtzan-logmel",
+    "nsynth-test": "data/nsynth-test",
+}
 
 
 BUNDLED = [
@@ -49,10 +54,13 @@ def test_golden_outputs_on_this_backend(preset):
 
 def test_is_calibrated(preset):
     _, classifier, entry = preset
-    assert float(classifier.calibrator.temperature) != 1.0
+    fitted = classifier.calibrator
+    fresh = new_calibrator(fitted.kind, classifier.task, len(classifier.labels))
+    assert any((a != b).any() for a, b in zip(fitted.get_weights(), fresh.get_weights(), strict=True))
     for result in entry.results:
         assert set(result.metrics) == set(result.uncalibrated)
-        assert result.metrics["accuracy"] == result.uncalibrated["accuracy"]
+        if result.split == "validation":
+            assert result.metrics["nll"] < result.uncalibrated["nll"]
 
 
 def test_tags_silence_and_the_demo_song(preset):
@@ -64,7 +72,11 @@ def test_tags_silence_and_the_demo_song(preset):
 
 def test_manifest_numbers_reproduce(preset, shared_data):
     _, classifier, entry = preset
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("once is enough: golden outputs tie the backends together")
     for result in entry.results:
+        if result.dataset == "nsynth-test" and result.split == "test":
+            continue  # audio, which takes a minute
         got = evaluate(classifier, open_dataset(shared_data / FOLDERS[result.dataset]), result.split)
         assert got.examples == result.examples
         for metrics, stated in ((got.metrics, result.metrics), (got.uncalibrated, result.uncalibrated)):

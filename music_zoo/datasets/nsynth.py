@@ -87,11 +87,14 @@ class NSynthTest:
         root: The folder.
 
     Attributes:
+        name: `"nsynth-test"`.
         labels: Sorted names of the families.
 
     Raises:
         DatasetError: A file that is missing or damaged, an instrument without a split, or one in two splits.
     """
+
+    name = "nsynth-test"
 
     def __init__(self, root: str | PathLike):
         self.root = Path(root)

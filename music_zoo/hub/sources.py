@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from music_zoo.errors import PresetError
@@ -234,6 +235,7 @@ def _download_from_hub(
         except Exception as error:  # the client's own, httpx's or requests', by its version
             # What the client itself does not try again.
             if attempt < 2 and (wait := _wait_before_retry(error, 2.0**attempt)) is not None:
+                force = force or wait == 0  # not to go on from what is wrong
                 time.sleep(wait)
                 continue
             if _is_disk_error(error):
@@ -248,16 +250,18 @@ def _download_from_hub(
 
 
 def _wait_before_retry(error: Exception, default: float) -> float | None:
-    """Returns the seconds to wait where another attempt may help; None where it would not."""
+    """Returns the seconds to wait where another attempt may help, 0 if from the start; else None."""
+    response = getattr(error, "response", None)
     if type(error) is OSError and error.errno is None:  # so the client says that the size is wrong
         return 0.0
-    response = getattr(error, "response", None)
     if response is None:  # an open connection that broke, or nothing of the network
         return None if isinstance(error, OSError | ValueError) else default
+    if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # more was there than should be
+        return 0.0
     if response.status_code not in _BUSY:
         return None
     asked = response.headers.get("Retry-After", "")
-    wait = float(asked) if asked.isdecimal() else default
+    wait = max(float(asked), 0.1) if asked.isdecimal() else default
     return wait if wait <= _PATIENCE else None
 
 

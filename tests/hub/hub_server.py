@@ -432,6 +432,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {**headers, "Accept-Ranges": "bytes"}
         if not asked:
             return 200, data, headers
+        if int(asked[1]) >= len(data):
+            raise HubError(416, Content_Range=f"bytes */{len(data)}")
         first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
         return 206, data[first : last + 1], {**headers, "Content-Range": f"bytes {first}-{last}/{len(data)}"}
 
