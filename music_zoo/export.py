@@ -15,6 +15,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -173,6 +174,7 @@ def _write(model: "AudioModel", path: Path, format: str) -> None:
             elif format == "litert":
                 copy.export(path, format="litert", verbose=False)
             else:
+                _teach_tf2onnx()
                 copy.export(path, format="onnx", verbose=False, opset_version=OPSET)
                 _finish_onnx(path, metadata(model))
     except OSError:
@@ -186,6 +188,24 @@ def _write(model: "AudioModel", path: Path, format: str) -> None:
     elif format == "saved_model":
         (path / "assets.extra").mkdir()
         (path / "assets.extra" / METADATA_FILE).write_text(json.dumps(metadata(model)))
+
+
+@cache
+def _teach_tf2onnx() -> None:
+    """Say what GELU's erfc is in ONNX, which has erf only."""
+    from tf2onnx.handler import tf_op
+    from tf2onnx.utils import make_name
+
+    @tf_op("Erfc")
+    class _Erfc:
+        @classmethod
+        def version_9(cls, ctx, node, **kwargs):
+            settings = {"shapes": node.output_shapes, "dtypes": node.output_dtypes}
+            inputs, outputs = list(node.input), list(node.output)
+            ctx.remove_node(node.name)
+            erf = ctx.make_node("Erf", inputs, **settings)
+            one = ctx.make_const(make_name("one"), np.float32(1))
+            ctx.make_node("Sub", [one.output[0], erf.output[0]], outputs=outputs, **settings)
 
 
 def _finish_onnx(path: Path, about: dict[str, str]) -> None:

@@ -129,7 +129,7 @@ def open_splits(path: str | PathLike) -> LogMelDataset | AudioDataset:
         if not isinstance(dataset, NSynthTest):
             return dataset
         splits = {name: dataset.split(name) for name in SPLITS}
-        return AudioDataset("nsynth-test", root, dataset.labels, "single_label", splits, archive="the notes")
+        return AudioDataset(dataset.name, root, dataset.labels, "single_label", splits, archive="the notes")
     if not (root / "train").is_dir():
         files = tuple(find_audio(root))
         split = AudioSplit(files, None, tuple(str(file.relative_to(root)) for file in files))
