@@ -162,6 +162,17 @@ def test_a_preset_gives_its_golden_probabilities(tmp_path, format, name):
     np.testing.assert_allclose(got, golden["probabilities"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
+@on_tensorflow
+@pytest.mark.parametrize("name", ["swin-mini", "music-tagging-transformer-student", "self-attention-cnn"])
+def test_onnx_of_attention_and_gelu(tmp_path, name):
+    model = music_zoo.load(name, pretrained=False, num_classes=3)
+    model.export_onnx(tmp_path / "model.onnx")
+    audio = windows(length=model.window_samples)
+    got = export._run_onnx(tmp_path / "model.onnx")(audio)
+    np.testing.assert_allclose(got, model.predict(audio, verbose=0), rtol=0, atol=1e-5)
+
+
 # ---- what goes wrong -------------------------------------------------------------------------------------
 
 
