@@ -45,8 +45,8 @@ class Score(keras.callbacks.Callback):
                 for split in ("train", "validation")
             )
             task = task_of(self.dataset)
-            knn = fit_probe("knn", train.features, train.targets, task, num_classes=len(self.dataset.labels))
-            probabilities = knn.predict_proba(validation.features)
+            knn = fit_probe("knn", train.means, train.targets, task, num_classes=len(self.dataset.labels))
+            probabilities = knn.predict_proba(validation.means)
             logs[name] = probe_metrics(probabilities, validation.targets, task)[self.metric]
 
 
