@@ -68,11 +68,11 @@ def _affine(x, scale, shift, axis: int):
     return outputs
 
 
-def _sums_of_products(x, y, axes: list[int]):
-    """Return `sum(x * y)` of each channel, in parts small enough for their product to stay in the cache."""
-    parts = min(x.shape[0], 1 + math.prod(x.shape) // CACHED)
-    pairs = zip(ops.array_split(x, parts), ops.array_split(y, parts), strict=True)
-    return sum(ops.sum(a * b, axis=axes) for a, b in pairs)
+def _sum_over_parts(function, *arrays):
+    """Add up what a function gives of parts of arrays, small enough that what it makes stays in the cache."""
+    shape = arrays[0].shape
+    parts = min(shape[0], 1 + math.prod(shape) // CACHED)
+    return sum(map(function, *(ops.array_split(array, parts) for array in arrays)))
 
 
 def _normalized(x, gamma, beta, axis: int, epsilon: float):
@@ -85,24 +85,26 @@ def _normalized(x, gamma, beta, axis: int, epsilon: float):
     @ops.custom_gradient
     def normalize(x, gamma, beta):
         mean = ops.mean(x, axis=axes)
-        outputs = x - _for_channels(mean, axis, rank)
-        variance = _sums_of_products(outputs, outputs, axes) / count
+        about = _for_channels(mean, axis, rank)
+        variance = _sum_over_parts(lambda part: ops.sum(ops.square(part - about), axis=axes), x) / count
         moments.extend((mean, variance))
         inverse_std = ops.rsqrt(variance + epsilon)
         scale = gamma * inverse_std
 
         def gradient(*args, upstream):
             # Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, gathered into one multiple of x.
-            to_beta = ops.sum(upstream, axis=axes)
-            to_gamma = (_sums_of_products(upstream, x, axes) - mean * to_beta) * inverse_std
+            to_beta, products = _sum_over_parts(
+                lambda up, part: ops.stack([ops.sum(up, axis=axes), ops.sum(up * part, axis=axes)]),
+                upstream,
+                x,
+            )
+            to_gamma = (products - mean * to_beta) * inverse_std
             slope = -inverse_std * to_gamma / count
             to_x = _affine(x, slope, -mean * slope - to_beta / count, axis)
             to_x += upstream
             to_x *= _for_channels(scale, axis, rank)
             return to_x, to_gamma, to_beta
 
-        outputs *= _for_channels(scale, axis, rank)
-        outputs += _for_channels(beta, axis, rank)
-        return outputs, gradient
+        return _affine(x, scale, beta - mean * scale, axis), gradient
 
     return normalize(x, gamma, beta), *moments
