@@ -160,6 +160,8 @@ class Classifier(AudioModel):
 def _check_settings(front_end: FrontEnd, labels: tuple[str, ...], task: str, window: float) -> None:
     if task not in TASKS:
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {task!r}.")
+    if unnamed := [label for label in labels if not isinstance(label, str)]:
+        raise ValueError(f"Labels are names, texts; got {unnamed[:3]}.")
     if len(labels) < (2 if task == "single_label" else 1):
         raise ValueError(f"A {task} classifier needs more labels than {len(labels)}: {list(labels)}.")
     repeated = sorted({label for label in labels if labels.count(label) > 1})

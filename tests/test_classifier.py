@@ -198,6 +198,7 @@ def test_truncated_files_need_leave(small_classifier, tmp_path):
         ({"labels": [], "task": "multi_label"}, "needs more labels than 0"),
         ({"labels": "rock"}, "needs more labels than 1"),
         ({"labels": ["a", "b", "a"]}, r"repeated: \['a'\]"),
+        ({"labels": ["a", 2, ["b"]]}, r"names, texts; got \[2, \[.b.\]\]"),
         ({"window": 0.0}, "at least the 1 samples"),
         ({"window": float("inf")}, "got inf s"),
         ({"pooling": "median"}, "median"),

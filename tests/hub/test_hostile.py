@@ -84,6 +84,7 @@ HOSTILE = [
     (["classifier", "labels"], [str(number) for number in range(MAX_ITEMS + 1)]),
     (["classifier", "labels"], ["a", "a", "b"]),
     (["classifier", "labels"], CODE),
+    (["classifier", "labels"], [["a"], ["b"], ["c"]]),
     (["classifier", "dropout"], 1e308),
     (["classifier", "dropout"], -1),
 ]
