@@ -16,7 +16,7 @@ from music_zoo.calibration.base import Calibrator
 from music_zoo.calibration.calibrators import new_calibrator
 from music_zoo.errors import MusicZooError, PresetError
 from music_zoo.hub.preset_files import PresetFiles, check_tensors, write_preset
-from music_zoo.inference import Inference, infer, predictions
+from music_zoo.inference import Inference, hop_samples, infer, predictions
 from music_zoo.layers import FrontEnd
 from music_zoo.prediction import Prediction
 from music_zoo.task_model import TASKS, TaskModel
@@ -337,14 +337,12 @@ class AudioModel(TaskModel):
         Yields:
             For each input, in order, what came out or, where it cannot be used, the error.
         """
-        if hop is not None and not 0 < hop <= self.window:
-            raise ValueError(f"`hop` must lie between 0 and the window of {self.window} s, got {hop}.")
         return infer(
             self.view("waveform", outputs),
             audios,
             sample_rate=self.sample_rate,
             window=self.window_samples,
-            hop=max(1, round((hop or self.window) * self.sample_rate)),
+            hop=hop_samples(self, hop),
             allow_truncated=allow_truncated,
             progress=progress,
         )

@@ -96,7 +96,7 @@ def check_format(format: str) -> None:
         raise ValueError(f"Formats are {', '.join(FORMATS)}; got {format!r}.")
     if missing := [name for name in PACKAGES[format] if find_spec(name) is None]:
         raise ExportError(
-            f"To export as {format} needs {', '.join(missing)}, which is not installed: "
+            f"Exporting as {format} needs {', '.join(missing)}, which is not installed: "
             'pip install "music-zoo[tensorflow,export]"'
         )
 

@@ -113,6 +113,21 @@ def infer(
             feed.thread.join()
 
 
+def hop_samples(model, hop: float | None) -> int:
+    """Return the samples from the start of one window to that of the next.
+
+    Args:
+        model: With `window` in seconds and `sample_rate` in Hz.
+        hop: In seconds; the window's length if None.
+
+    Raises:
+        ValueError: Not above 0, or longer than the window.
+    """
+    if hop is not None and not 0 < hop <= model.window:
+        raise ValueError(f"`hop` must lie between 0 and the window of {model.window} s, got {hop}.")
+    return max(1, round((hop or model.window) * model.sample_rate))
+
+
 def predictions(
     model, results: Iterable[Inference | MusicZooError], min_confidence: float | None
 ) -> Iterator[Prediction | MusicZooError]:

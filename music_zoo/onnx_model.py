@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from music_zoo.errors import ExportError, MusicZooError
-from music_zoo.inference import infer, predictions
+from music_zoo.inference import hop_samples, infer, predictions
 from music_zoo.prediction import Prediction
 
 
@@ -66,7 +66,7 @@ class OnnxModel:
             audios,
             sample_rate=self.sample_rate,
             window=self.window_samples,
-            hop=max(1, round((hop or self.window) * self.sample_rate)),
+            hop=hop_samples(self, hop),
             allow_truncated=allow_truncated,
             progress=progress,
         )
