@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from os import PathLike, fspath
@@ -80,7 +80,7 @@ def infer(
     def run_batch() -> None:
         if not batch:
             return
-        outputs = _predict(model, [window.samples for _, window in batch], batch_size)
+        outputs = predict(model, [window.samples for _, window in batch], batch_size)
         fresh = sum(item.add(window, output) for (item, window), output in zip(batch, outputs, strict=True))
         batch.clear()
         if progress:
@@ -128,6 +128,20 @@ def hop_samples(model, hop: float | None) -> int:
     return max(1, round((hop or model.window) * model.sample_rate))
 
 
+def predict(model, windows: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+    """Run one batch, filled up to a power of two so that few shapes are ever compiled.
+
+    Args:
+        model: From windows `(batch, window)` to `(batch, ...)`.
+        windows: At most `batch_size`, each `(window,)`.
+        batch_size: The most that a batch may have.
+    """
+    size = min(batch_size, 1 << (len(windows) - 1).bit_length())
+    batch = np.zeros((size, len(windows[0])), np.float32)
+    batch[: len(windows)] = windows
+    return np.asarray(model.predict_on_batch(batch))[: len(windows)]
+
+
 def predictions(
     model, results: Iterable[Inference | MusicZooError], min_confidence: float | None
 ) -> Iterator[Prediction | MusicZooError]:
@@ -156,6 +170,42 @@ def predictions(
             )
 
 
+class Windows:
+    """The windows of one piece of audio, decoded as they are asked for.
+
+    Args:
+        audio: A file, or a pair of an array and its sample rate.
+        source: What errors call it.
+        sample_rate: Of the windows, in Hz.
+        window: Length of a window in samples.
+        hop: Samples from the start of one window to that of the next.
+        allow_truncated: As in `infer`.
+
+    Attributes:
+        notes: Once all windows have been read: what to know before trusting what a model makes of them.
+    """
+
+    def __init__(
+        self, audio, source: str, sample_rate: int, window: int, hop: int, allow_truncated: bool = False
+    ):
+        self._audio, self._source = audio, source
+        self._sample_rate, self._window, self._hop = sample_rate, window, hop
+        self._allow_truncated = allow_truncated
+        self.notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Window]:
+        blocks, own_rate = _open(self._audio, self._allow_truncated)
+        listened = _Listened(blocks)
+        for piece in split(resample_blocks(listened, own_rate, self._sample_rate), self._window, self._hop):
+            if piece.stop < min(self._window, MIN_SECONDS * self._sample_rate):
+                raise AudioError(
+                    f"{self._source}: {piece.stop / self._sample_rate:.4f} s of audio are too short to "
+                    f"classify; expected at least {MIN_SECONDS} s."
+                )
+            yield piece
+        self.notes = _notes(listened.is_constant, own_rate, self._sample_rate)
+
+
 @dataclass
 class _End:
     """The last thing in a feed: how many windows there were, or why it ended early."""
@@ -182,19 +232,13 @@ class _Feed:
 
     def fill(self, sample_rate: int, window: int, hop: int, allow_truncated: bool) -> None:
         end = _End()
+        windows = Windows(self.audio, self.source, sample_rate, window, hop, allow_truncated)
         try:
-            blocks, own_rate = _open(self.audio, allow_truncated)
-            listened = _Listened(blocks)
-            for piece in split(resample_blocks(listened, own_rate, sample_rate), window, hop):
-                if piece.stop < min(window, MIN_SECONDS * sample_rate):
-                    raise AudioError(
-                        f"{self.source}: {piece.stop / sample_rate:.4f} s of audio are too short to "
-                        f"classify; expected at least {MIN_SECONDS} s."
-                    )
+            for piece in windows:
                 if not self._put(piece):
                     return
                 end.windows += 1
-            end.notes = _notes(listened.is_constant, own_rate, sample_rate)
+            end.notes = windows.notes
         except BaseException as error:  # handed to the reader, which raises what is no fault of the audio
             end.error = error
         self._put(end)
@@ -284,11 +328,3 @@ def _notes(constant: bool, own_rate: int, sample_rate: int) -> tuple[str, ...]:
             f"for {sample_rate} Hz listens to: expect worse probabilities."
         )
     return tuple(notes)
-
-
-def _predict(model, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
-    """Run one batch, filled up to a power of two so that few shapes are ever compiled."""
-    size = min(batch_size, 1 << (len(windows) - 1).bit_length())
-    batch = np.zeros((size, len(windows[0])), np.float32)
-    batch[: len(windows)] = windows
-    return np.asarray(model.predict_on_batch(batch))[: len(windows)]
