@@ -33,5 +33,9 @@ class PretrainingError(MusicZooError, ValueError):
     """A pretraining that cannot run: batches that its loss cannot use, a loss that is not finite."""
 
 
+class RecipeError(MusicZooError, ValueError):
+    """A recipe that is not valid, or that cannot be followed."""
+
+
 class ExportError(MusicZooError):
     """A model that could not be written for another runtime, or a file of one that cannot be used."""

@@ -1,4 +1,4 @@
-"""The commands that train and probe: `music-zoo pretrain`, `probe` and `distill`."""
+"""The commands that train and probe: `music-zoo train`, `pretrain`, `probe` and `distill`."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,8 +29,37 @@ KINDS = ("linear", "mlp", "knn")
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to a command line."""
-    for command in (pretrain, probe, distill):
+    for command in (train, pretrain, probe, distill):
         app.command()(command)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML file, such as those in examples/recipes.")],
+    data: Data,
+    output: Output,
+    scale: Annotated[
+        Literal["full", "smoke"], typer.Option(help="smoke: a rehearsal of seconds, with a tiny network.")
+    ] = "full",
+    precision: Annotated[str | None, typer.Option(help=PRECISIONS)] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    member: Annotated[
+        int | None, typer.Option(min=0, help="Train this member of an ensemble only, from 0.")
+    ] = None,
+    tensorboard: TensorBoard = False,
+) -> None:
+    """Train a preset by a recipe. The same command takes up an interrupted run."""
+    import_keras()
+    from music_zoo.training import run, smoke
+    from music_zoo.training.recipe import read_recipe
+
+    chosen = read_recipe(recipe, precision=precision, seed=seed)
+    if member is not None and member >= chosen.members:
+        raise typer.BadParameter(f"--member: {recipe} has the members 0 to {chosen.members - 1}.")
+    most = None
+    if scale == "smoke":
+        chosen, most = smoke.smoke(chosen), smoke.RECORDINGS
+    with _Training(output, tensorboard) as training, _notes(training.say):
+        run.train(chosen, data, output, training.say, training.callbacks, member=member, most=most)
 
 
 def pretrain(

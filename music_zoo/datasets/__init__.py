@@ -78,7 +78,7 @@ _READERS = {
 
 def open_dataset(
     path: str | PathLike, split: str | None = None
-) -> LogMelDataset | AudioDataset | NSynthTest | AudioFolder:
+) -> LogMelDataset | AudioDataset | AudioFolder:
     """Recognise a data set by what lies in its folder, and read it.
 
     Args:
@@ -125,11 +125,7 @@ def open_splits(path: str | PathLike) -> LogMelDataset | AudioDataset:
     """
     root = Path(path)
     if not root.is_dir() or any((root / index).exists() for index in _READERS):
-        dataset = open_dataset(root)
-        if not isinstance(dataset, NSynthTest):
-            return dataset
-        splits = {name: dataset.split(name) for name in SPLITS}
-        return AudioDataset(dataset.name, root, dataset.labels, "single_label", splits, archive="the notes")
+        return open_dataset(root)
     if not (root / "train").is_dir():
         files = tuple(find_audio(root))
         split = AudioSplit(files, None, tuple(str(file.relative_to(root)) for file in files))

@@ -1,6 +1,6 @@
 """What all data sets of audio files share: splits of paths, targets and names, and what is missing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -37,9 +37,10 @@ class AudioDataset:
         archive: What to fetch if audio is missing.
         known_broken: Ids of recordings whose audio is known to be missing, empty or cut short.
         allow_missing: Leave out the audio that is missing instead of raising.
+        tags: Further names that are true of a recording, by its id.
 
     Attributes:
-        name, root, labels, task: As given.
+        name, root, labels, task, tags: As given.
         known_broken: The ids among them that the splits list. They stay in the splits, so that these are the
             published ones, unless their file is not there.
         missing: Paths of the files that are not there.
@@ -59,8 +60,10 @@ class AudioDataset:
         archive: str,
         known_broken: Iterable[str] = (),
         allow_missing: bool = False,
+        tags: Mapping[str, Sequence[str]] | None = None,
     ):
         self.name, self.root, self.labels, self.task = name, root, tuple(labels), task
+        self.tags = {id_: tuple(names) for id_, names in (tags or {}).items()}
         broken = set(known_broken)
         paths = {
             path: id_ for split in splits.values() for path, id_ in zip(split.paths, split.ids, strict=True)
@@ -91,6 +94,22 @@ class AudioDataset:
         if name not in self._splits:
             raise DatasetError(f"{self.root} has the splits {', '.join(self._splits)}; got {name!r}.")
         return self._splits[name]
+
+    @property
+    def tag_names(self) -> tuple[str, ...]:
+        """Sorted names of all tags."""
+        return tuple(sorted({tag for tags in self.tags.values() for tag in tags}))
+
+    def tag_targets(self, split: str, names: Sequence[str]) -> np.ndarray:
+        """Return the multi-label target of a split: 1 where a recording has a tag, `(recordings, names)`.
+
+        Raises:
+            DatasetError: There is no such split, or no recording of the data set has one of the tags.
+        """
+        if unknown := sorted(set(names) - set(self.tag_names)):
+            raise DatasetError(f"{self.name} has no recording with the tags {unknown}.")
+        chosen = [self.tags.get(id_, ()) for id_ in self.split(name=split).ids]
+        return np.array([[name in tags for name in names] for tags in chosen], dtype=np.int64)
 
 
 def folder_of(root: str | PathLike) -> Path:

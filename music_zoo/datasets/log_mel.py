@@ -87,14 +87,18 @@ class LogMelDataset:
         chosen = self._chosen(name)
         return LogMelSplit(self.features[chosen], self.targets[chosen], self.ids[chosen])
 
+    @property
+    def tag_names(self) -> tuple[str, ...]:
+        """Sorted names of all tags."""
+        return tuple(sorted({tag for tags in self.tags for tag in tags}))
+
     def tag_targets(self, split: str, names: Sequence[str]) -> np.ndarray:
         """Return the multi-label target of a split: 1 where a recording has a tag, `(recordings, names)`.
 
         Raises:
             DatasetError: There is no such split, or no recording of the data set has one of the tags.
         """
-        unknown = sorted(set(names) - {tag for tags in self.tags for tag in tags})
-        if unknown:
+        if unknown := sorted(set(names) - set(self.tag_names)):
             raise DatasetError(f"{self.name} has no recording with the tags {unknown}.")
         chosen = [tags for tags, use in zip(self.tags, self._chosen(split), strict=True) if use]
         return np.array([[name in tags for name in names] for tags in chosen], dtype=np.int64)
@@ -220,7 +224,10 @@ def compute_log_mels(
         splits=np.array([split_of[id_] for id_ in stored.ids]),
         features=stored.features,
         targets=targets,
-        tags=tuple((dataset.labels[target],) for target in targets),
+        tags=tuple(
+            dataset.tags[id_] if dataset.tags else (dataset.labels[target],)
+            for id_, target in zip(stored.ids, targets, strict=True)
+        ),
         front_end=stored.front_end,
         seconds=seconds,
     )

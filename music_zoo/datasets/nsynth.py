@@ -27,7 +27,8 @@ class NSynth(AudioDataset):
 
     Args:
         root: The folder that holds them.
-        target: `"family"`, one of 11 for each note, or `"qualities"`, any of 10 for each note.
+        target: `"family"`, one of 11 for each note, whose tags are then its qualities; or `"qualities"`, any
+            of 10 for each note.
         allow_missing: Leave out the audio that is missing instead of raising.
 
     Raises:
@@ -42,7 +43,7 @@ class NSynth(AudioDataset):
         labels, field = (
             (FAMILIES, "instrument_family_str") if target == "family" else (QUALITIES, "qualities_str")
         )
-        splits = {}
+        splits, tags = {}, {}
         for split, name in _FOLDERS.items():
             folder = root / name
             if not folder.is_dir():
@@ -60,6 +61,8 @@ class NSynth(AudioDataset):
                 raise DatasetError(f"{folder / 'examples.json'}: a value of {field}: {error}") from error
             paths = tuple(folder / "audio" / f"{note}.wav" for note in notes)
             splits[split] = AudioSplit(paths, targets, tuple(notes))
+            if target == "family":
+                tags |= _read_examples(folder / "examples.json", "qualities_str", ())
         if not splits:
             raise DatasetError(
                 f"{root}: expected at least one of the folders {', '.join(_FOLDERS.values())}."
@@ -73,82 +76,65 @@ class NSynth(AudioDataset):
             splits,
             archive=" and ".join(archives),
             allow_missing=allow_missing,
+            tags=tags,
         )
 
 
-class NSynthTest:
+class NSynthTest(AudioDataset):
     """The notes of the NSynth test set, split so that no instrument is in two splits.
 
     Expects `examples.json` (of each note `instrument_str`), `instrument-split.csv` (`instrument, family,
     split`) and `audio/<note>.opus`. Ten families: `synth_lead` does not occur. Flute and vocal have two
-    instruments each, so that their scores say little.
+    instruments each, so that their scores say little. The notes' tags are their qualities.
 
     Args:
         root: The folder.
-
-    Attributes:
-        name: `"nsynth-test"`.
-        labels: Sorted names of the families.
 
     Raises:
         DatasetError: A file that is missing or damaged, an instrument without a split, or one in two splits.
     """
 
-    name = "nsynth-test"
-
     def __init__(self, root: str | PathLike):
-        self.root = Path(root)
-        require_files(self.root, "examples.json", "instrument-split.csv", "audio")
-        table = self.root / "instrument-split.csv"
+        root = folder_of(root)
+        require_files(root, "examples.json", "instrument-split.csv", "audio")
+        table = root / "instrument-split.csv"
         rows = read_table(table, "instrument", "family", "split")
         check_splits(table, [split for _, _, split in rows], SPLITS)
-        self._instruments = {instrument: (family, split) for instrument, family, split in rows}
-        if len(self._instruments) < len(rows):
+        instruments = {instrument: (family, split) for instrument, family, split in rows}
+        if len(instruments) < len(rows):
             raise DatasetError(
                 f"{table}: expected each instrument once, so that it is in one split; some are repeated."
             )
-        self.labels = tuple(sorted({family for family, _ in self._instruments.values()}))
-        self._notes = self._read_notes()
-
-    def split(self, name: str) -> AudioSplit:
-        """Return the notes of `"train"`, `"validation"` or `"test"`, sorted by name.
-
-        Raises:
-            DatasetError: There is no such split.
-        """
-        if name not in SPLITS:
-            raise DatasetError(f"{self.root} has the splits {', '.join(SPLITS)}; got {name!r}.")
-        notes = [note for note, instrument in self._notes.items() if self._instruments[instrument][1] == name]
-        families = [self._instruments[self._notes[note]][0] for note in notes]
-        targets = np.array([self.labels.index(family) for family in families], dtype=np.int64)
-        return AudioSplit(tuple(self._audio(note) for note in notes), targets, tuple(notes))
-
-    def _audio(self, note: str) -> Path:
-        return self.root / "audio" / f"{note}.opus"
-
-    def _read_notes(self) -> dict[str, str]:
-        """Return the instrument of each note, sorted by note."""
-        path = self.root / "examples.json"
-        notes = _read_examples(path, "instrument_str")
-        unknown = sorted(set(notes.values()) - set(self._instruments))
-        if unknown:
+        labels = tuple(sorted({family for family, _ in instruments.values()}))
+        notes = _read_examples(root / "examples.json", "instrument_str")
+        if unknown := sorted(set(notes.values()) - set(instruments)):
             raise DatasetError(
-                f"{path}: instruments that instrument-split.csv does not list: {', '.join(unknown[:3])}."
+                f"{root / 'examples.json'}: instruments that instrument-split.csv does not list: "
+                f"{', '.join(unknown[:3])}."
             )
-        present = {file.name for file in (self.root / "audio").iterdir()}
-        missing = [note for note in notes if f"{note}.opus" not in present]
-        if missing:
-            raise DatasetError(
-                f"{self.root / 'audio'}: {len(missing)} of {len(notes)} notes are missing, such as "
-                f"{', '.join(f'{note}.opus' for note in missing[:3])}."
-            )
-        return notes
+        splits = {}
+        for name in SPLITS:
+            ids = tuple(note for note, instrument in notes.items() if instruments[instrument][1] == name)
+            targets = np.array([labels.index(instruments[notes[note]][0]) for note in ids], dtype=np.int64)
+            splits[name] = AudioSplit(tuple(root / "audio" / f"{note}.opus" for note in ids), targets, ids)
+        super().__init__(
+            "nsynth-test",
+            root,
+            labels,
+            "single_label",
+            splits,
+            archive="the folder",
+            tags=_read_examples(root / "examples.json", "qualities_str", ()),
+        )
 
 
-def _read_examples(path: Path, field: str) -> dict:
-    """Return a field of each note, sorted by note."""
+def _read_examples(path: Path, field: str, default: tuple | None = None) -> dict:
+    """Return a field of each note, sorted by note; a default in place of one that is missing."""
     try:
         examples = json.loads(path.read_text(encoding="utf-8"))
-        return {note: examples[note][field] for note in sorted(examples)}
+        every = {note: examples[note] for note in sorted(examples)}
+        if default is not None:
+            return {note: example.get(field, default) for note, example in every.items()}
+        return {note: example[field] for note, example in every.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: expected an object with `{field}` for each note: {error!r}") from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from music_zoo.audio_model import AudioModel
 from music_zoo.calibration import ReliabilityCurve, reliability_curve
-from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest
+from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset
 from music_zoo.evaluation.metrics import (
     Interval,
     bootstrap_interval,
@@ -80,7 +80,7 @@ class Evaluation:
 
 def evaluate(
     classifier: AudioModel,
-    dataset: LogMelDataset | AudioDataset | NSynthTest | AudioFolder,
+    dataset: LogMelDataset | AudioDataset | AudioFolder,
     split: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     resamples: int = 0,

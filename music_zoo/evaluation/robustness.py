@@ -11,7 +11,7 @@ import numpy as np
 
 from music_zoo.audio import load
 from music_zoo.calibration import expected_calibration_error
-from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest
+from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset
 from music_zoo.errors import AudioError, DatasetError, MusicZooError
 from music_zoo.evaluation.metrics import classification_metrics
 from music_zoo.evaluation.perturbations import PERTURBATIONS, Perturbation
@@ -104,7 +104,7 @@ class Robustness:
 
 def evaluate_robustness(
     model,
-    dataset: AudioDataset | AudioFolder | NSynthTest,
+    dataset: AudioDataset | AudioFolder,
     split: str | None = None,
     perturbations: Mapping[str, Perturbation] = PERTURBATIONS,
     limit: int | None = None,

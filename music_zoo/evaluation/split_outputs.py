@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from music_zoo.audio_model import AudioModel
-from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, NSynthTest, dequantize
+from music_zoo.datasets import AudioDataset, AudioFolder, LogMelDataset, dequantize
 from music_zoo.errors import DatasetError, MusicZooError
 from music_zoo.layers import FrontEnd
 
@@ -39,7 +39,7 @@ class SplitOutputs:
 
 def split_outputs(
     model: AudioModel,
-    dataset: LogMelDataset | AudioDataset | NSynthTest | AudioFolder,
+    dataset: LogMelDataset | AudioDataset | AudioFolder,
     split: str,
     outputs: str = "probabilities",
     progress: Callable[[int, int], None] | None = None,
@@ -110,7 +110,7 @@ def run_recordings(
     return SplitOutputs(dataset, tuple(windows), targets[usable], tuple(skipped))
 
 
-def paths_of(dataset: AudioDataset | NSynthTest | AudioFolder, split: str) -> Sequence[Path]:
+def paths_of(dataset: AudioDataset | AudioFolder, split: str) -> Sequence[Path]:
     """Return the files of a split; an `AudioFolder` is a split already."""
     return dataset.paths if isinstance(dataset, AudioFolder) else dataset.split(split).paths
 
@@ -122,9 +122,9 @@ def targets_of(classifier: AudioModel, dataset, split: str) -> np.ndarray:
         DatasetError: The labels are not the classifier's.
     """
     if classifier.task == "multi_label":
-        if isinstance(dataset, LogMelDataset):
-            return dataset.tag_targets(split, classifier.labels)
         if getattr(dataset, "task", "single_label") == "single_label":
+            if getattr(dataset, "tags", None):
+                return dataset.tag_targets(split, classifier.labels)
             raise DatasetError(
                 f"{classifier.name} gives several labels to a file; the data have one per file."
             )

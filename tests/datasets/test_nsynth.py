@@ -37,7 +37,7 @@ def test_notes_go_where_their_instrument_goes(root):
         (lambda root: (root / "examples.json").unlink(), "missing: examples.json"),
         (
             lambda root: (root / "audio" / "bass_2-30-100.opus").unlink(),
-            "1 of 3 notes are missing, such as bass_2",
+            "1 of 3 audio files are missing, such as audio/bass_2",
         ),
         (lambda root: (root / "examples.json").write_text("{"), "examples.json: expected an object"),
         (lambda root: (root / "examples.json").write_text('{"x": {}}'), "examples.json: expected an object"),
