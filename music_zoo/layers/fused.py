@@ -56,6 +56,28 @@ class Dense(keras.layers.Dense):
         return outputs if self.activation is None else self.activation(outputs)
 
 
+class _BiasInPlace:
+    """A convolution of Keras that adds its bias to the convolved array itself."""
+
+    def call(self, inputs):
+        """Return `activation(inputs * kernel + bias)`."""
+        outputs = self.convolution_op(inputs, self.kernel)
+        if self.use_bias:
+            axis = 1 if self.data_format == "channels_first" else -1
+            outputs += _for_channels(self.bias, axis, self.rank + 2)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+@keras.saving.register_keras_serializable(package="music_zoo")
+class Conv1D(_BiasInPlace, keras.layers.Conv1D):
+    """Keras' convolution over time, without its causal padding. Arguments as of `keras.layers.Conv1D`."""
+
+
+@keras.saving.register_keras_serializable(package="music_zoo")
+class Conv2D(_BiasInPlace, keras.layers.Conv2D):
+    """Keras' convolution of images. Arguments as of `keras.layers.Conv2D`."""
+
+
 def _for_channels(values, axis: int, rank: int):
     """Reshape values of the channels so that they act on an array of that rank."""
     return ops.reshape(values, [-1 if other == axis % rank else 1 for other in range(rank)])
@@ -68,11 +90,16 @@ def _affine(x, scale, shift, axis: int):
     return outputs
 
 
-def _sum_over_parts(function, *arrays):
-    """Add up what a function gives of parts of arrays, small enough that what it makes stays in the cache."""
+def _parts(axes: list[int], *arrays):
+    """Split arrays of one shape along axes until what is made of a part stays in the cache. Parts are views."""
+    axis, *others = axes
     shape = arrays[0].shape
-    parts = min(shape[0], 1 + math.prod(shape) // CACHED)
-    return sum(map(function, *(ops.array_split(array, parts) for array in arrays)))
+    count = min(shape[axis], 1 + math.prod(shape) // CACHED)
+    for parts in zip(*(ops.array_split(array, count, axis) for array in arrays), strict=True):
+        if others:
+            yield from _parts(others, *parts)
+        else:
+            yield parts
 
 
 def _normalized(x, gamma, beta, axis: int, epsilon: float):
@@ -86,23 +113,24 @@ def _normalized(x, gamma, beta, axis: int, epsilon: float):
     def normalize(x, gamma, beta):
         mean = ops.mean(x, axis=axes)
         about = _for_channels(mean, axis, rank)
-        variance = _sum_over_parts(lambda part: ops.sum(ops.square(part - about), axis=axes), x) / count
+        variance = sum(ops.sum(ops.square(part - about), axis=axes) for (part,) in _parts(axes, x)) / count
         moments.extend((mean, variance))
         inverse_std = ops.rsqrt(variance + epsilon)
         scale = gamma * inverse_std
 
         def gradient(*args, upstream):
             # Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, gathered into one multiple of x.
-            to_beta, products = _sum_over_parts(
-                lambda up, part: ops.stack([ops.sum(up, axis=axes), ops.sum(up * part, axis=axes)]),
-                upstream,
-                x,
-            )
+            to_beta = ops.sum(upstream, axis=axes)
+            products = sum(ops.sum(up * part, axis=axes) for up, part in _parts(axes, upstream, x))
             to_gamma = (products - mean * to_beta) * inverse_std
             slope = -inverse_std * to_gamma / count
-            to_x = _affine(x, slope, -mean * slope - to_beta / count, axis)
-            to_x += upstream
-            to_x *= _for_channels(scale, axis, rank)
+            shift = _for_channels(-mean * slope - to_beta / count, axis, rank)
+            factor = _for_channels(scale, axis, rank)
+            to_x = x * _for_channels(slope, axis, rank)
+            for part, up in _parts(axes, to_x, upstream):
+                part += shift
+                part += up
+                part *= factor
             return to_x, to_gamma, to_beta
 
         return _affine(x, scale, beta - mean * scale, axis), gradient

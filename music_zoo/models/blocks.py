@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from music_zoo.layers.attention import SelfAttention
-from music_zoo.layers.fused import BatchNormalization, Dense
+from music_zoo.layers.fused import BatchNormalization, Conv2D, Dense
 
 #: Where the backend's own convolutions have the channels. Networks of convolutions compute in this layout
 #: where Keras' usual one, channels last, would cost a copy before and behind every layer.
@@ -61,7 +61,7 @@ def mel_image(features, n_mels: int, min_frames: int = 1):
 
 def conv_block(x, width: int, pool: int | tuple[int, int], name: str, activation: str = "relu"):
     """3x3 convolution, batch normalisation, activation, maximum over `pool` (what remains is dropped)."""
-    x = layers.Conv2D(width, 3, padding="same", name=f"{name}_conv")(x)
+    x = Conv2D(width, 3, padding="same", name=f"{name}_conv")(x)
     x = layers.Activation(activation, name=f"{name}_activation")(batch_norm(x, f"{name}_norm"))
     return layers.MaxPooling2D(pool, name=name)(x)
 
@@ -79,7 +79,7 @@ def residual_block(x, width: int, name: str, stride: int | tuple[int, int] = 1):
         if max(stride) > 1:  # Keras' own "same" would pad even sizes behind only
             x = layers.ZeroPadding2D(1, name=f"{name}_pad_{part}")(x)
         padding = "valid" if max(stride) > 1 else "same"
-        x = layers.Conv2D(width, 3, strides=stride, padding=padding, name=f"{name}_conv_{part}")(x)
+        x = Conv2D(width, 3, strides=stride, padding=padding, name=f"{name}_conv_{part}")(x)
         return batch_norm(x, f"{name}_norm_{part}")
 
     x = layers.ReLU(name=f"{name}_relu_1")(conv(x, 1, stride))

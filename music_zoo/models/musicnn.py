@@ -8,6 +8,7 @@ of Won et al. (SMC 2020, arXiv:2006.00751; code: minzwon/sota-music-tagging-mode
 import keras
 from keras import layers, ops
 
+from music_zoo.layers.fused import Conv1D, Conv2D
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.blocks import batch_norm, mel_image
 from music_zoo.models.front_ends import decibel_mel
@@ -19,7 +20,7 @@ def _convolution(
     x, width: int, kernel: int | tuple[int, int], name: str, relu_first: bool, padding: str = "same"
 ):
     """Convolution over time, or over bands and time, with batch normalisation and ReLU."""
-    convolution = layers.Conv1D if isinstance(kernel, int) else layers.Conv2D
+    convolution = Conv1D if isinstance(kernel, int) else Conv2D
     x = convolution(width, kernel, padding=padding, name=f"{name}_conv")(x)
     if relu_first:
         return batch_norm(layers.ReLU(name=f"{name}_relu")(x), f"{name}_norm", momentum=0.99, epsilon=1e-3)

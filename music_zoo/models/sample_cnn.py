@@ -10,6 +10,7 @@ representations" (CLMR, ISMIR 2021, arXiv:2103.09410; code: Spijkervet/CLMR, Apa
 import keras
 from keras import layers, ops
 
+from music_zoo.layers.fused import Conv1D
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.blocks import CHANNEL_AXIS, DATA_FORMAT, AtLeast, batch_norm, dense_block
 from music_zoo.models.front_ends import waveform
@@ -26,7 +27,7 @@ def _conv(x, width: int, kernel: int, name: str, stride: int = 1, padding: int |
     padding = kernel // 2 if padding is None else padding
     if stride > 1 and padding:  # Keras' own "same" would pad otherwise
         x = layers.ZeroPadding1D(padding, data_format=DATA_FORMAT, name=f"{name}_pad")(x)
-    return layers.Conv1D(
+    return Conv1D(
         width,
         kernel,
         strides=stride,

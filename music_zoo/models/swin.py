@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers, ops
 
 from music_zoo.layers.attention import LearnedPositions, SelfAttention, drop_path
-from music_zoo.layers.fused import Dense
+from music_zoo.layers.fused import Conv2D, Dense
 from music_zoo.models.backbone import Backbone
 from music_zoo.models.blocks import layer_norm, mel_image
 from music_zoo.models.front_ends import unit_mel
@@ -206,7 +206,7 @@ def swin_features(
     `(batch, ceil(height / s), ceil(width / s), embed_dim * 2**(stages - 1))` with
     `s = patch_size * 2**(stages - 1)`.
     """
-    x = layers.Conv2D(embed_dim, patch_size, patch_size, padding="same", name="patch_conv")(image)
+    x = Conv2D(embed_dim, patch_size, patch_size, padding="same", name="patch_conv")(image)
     x = layer_norm(x, "patch_norm")
     if position_columns is not None:
         x = LearnedPositions(position_columns, rows=x.shape[1])(x)

@@ -106,3 +106,29 @@ def test_mixed_precision(name):
     np.testing.assert_allclose(
         *(ops.convert_to_numpy(ops.cast(y, "float32")) for y in outputs), rtol=0.02, atol=0.05
     )
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize(
+    ("name", "shape", "settings"),
+    [
+        ("Conv1D", (2, 9, 5), {"kernel_size": 3, "padding": "same", "activation": "relu"}),
+        ("Conv1D", (2, 9, 5), {"kernel_size": 3, "strides": 3}),
+        ("Conv2D", (2, 9, 8, 5), {"kernel_size": (3, 2), "strides": 2, "padding": "same"}),
+    ],
+)
+def test_convolutions_are_those_of_keras(name, shape, settings, use_bias):
+    x = batch(*shape)
+    ours, theirs = pair(name, x, filters=4, use_bias=use_bias, **settings)
+    np.testing.assert_allclose(
+        *(ops.convert_to_numpy(layer(x)) for layer in (ours, theirs)), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="needs a GPU's layout on TensorFlow")
+def test_convolution_with_channels_first_is_that_of_keras():
+    x = batch(2, 5, 9)
+    ours, theirs = pair("Conv1D", x, filters=4, kernel_size=3, data_format="channels_first")
+    np.testing.assert_allclose(
+        *(ops.convert_to_numpy(layer(x)) for layer in (ours, theirs)), rtol=1e-5, atol=1e-5
+    )
