@@ -8,11 +8,11 @@ The study asks this of genres (FMA-small) and of families of instruments (NSynth
 of small networks (MLPs) on embeddings: OpenL3's there, here VGGish's of the tracks and, for the notes, those
 of our preset `resnet-fma`.
 
-The ResNets are looked for in `runs/resnet-fma/member-0/preset` and so on, and trained there by
-`train_resnet.py` as far as they are missing; the MLPs are trained at once. Temperatures are fitted on the
-validation split; what is scored is another split, `test`, or for rehearsals `validation` itself, which
-flatters the MLPs and the temperatures. Writes `results.md`, `results.json`, and each picture with its
-numbers in a CSV table.
+The ResNets are looked for in `runs/resnet-fma/member-0/preset` and so on, and trained there by the recipes
+`resnet-fma-ensemble` and `resnet-nsynth-ensemble` as far as they are missing; the MLPs are trained at once.
+Temperatures are fitted on the validation split; what is scored is another split, `test`, or for rehearsals
+`validation` itself, which flatters the MLPs and the temperatures. Writes `results.md`, `results.json`, and
+each picture with its numbers in a CSV table.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
-import train_resnet
 from scipy.special import softmax
 
 from music_zoo import Ensemble, load
@@ -48,6 +47,9 @@ from music_zoo.evaluation import (
 )
 from music_zoo.evaluation.embedded import embed_split
 from music_zoo.files import replacing
+from music_zoo.training.examples import vggish
+from music_zoo.training.recipe import Recipe, read_recipe
+from music_zoo.training.run import open_data, train
 
 #: The study's numbers: of one network the mean (and standard deviation) over five, of the ensemble without
 #: and with a temperature. Accuracies in percent are from its Table 1, errors (MAE) from its Table 2,
@@ -59,9 +61,7 @@ STUDY = {
     "NSynth, MLP": ("63.99 (0.17)", "65.32", "0.058 (0.007)", "0.034", "0.030 (T = 1.05)"),
 }
 EMBEDDER = "resnet-fma"  # of notes
-#: Arguments of train_resnet.py; whatever else is its default.
-FMA_RECIPE = ["--epochs", "32"]
-NSYNTH_RECIPE = ["--epochs", "8", "--crop", "56", "--learning-rate", "5e-4", "--mixup", "1"]
+RECIPES = Path(__file__).parent / "recipes"
 NOTES = """
 One network: mean (standard deviation) over {members}; in brackets behind an ensemble's accuracy its 95 %
 interval over resampled recordings. MAE: the study's reliability error over all classes in ten buckets, of
@@ -121,30 +121,31 @@ def systems(args: argparse.Namespace) -> Iterator[tuple[str, Logits]]:
     splits = dict.fromkeys(("train", "validation", args.split))
     if args.fma:
         data, run = args.fma
-        dataset = open_splits(data)
-        yield "FMA-small, ResNet", resnets(dataset, data, run, FMA_RECIPE, args)
+        recipe = read_recipe(RECIPES / "resnet-fma-ensemble.yaml", members=args.members)
+        dataset = open_data(recipe, data, run, print)
+        yield "FMA-small, ResNet", resnets(dataset, data, run, recipe, args.split)
         features = {}
         for split in splits:
             _, targets, ids = dataset.split(split)
-            features[split] = train_resnet.vggish(data, ids), targets
+            features[split] = vggish(data, ids), targets
         yield "FMA-small, MLP", mlps(features, args)
     if args.nsynth:
         data, run = args.nsynth
-        dataset = train_resnet.read(data, run / "features")
-        yield "NSynth, ResNet", resnets(dataset, data, run, NSYNTH_RECIPE, args)
+        recipe = read_recipe(RECIPES / "resnet-nsynth-ensemble.yaml", members=args.members)
+        dataset = open_data(recipe, data, run, print)
+        yield "NSynth, ResNet", resnets(dataset, data, run, recipe, args.split)
         features = {split: embeddings(data, args.output, split) for split in splits}
         yield "NSynth, MLP", mlps(features, args)
 
 
-def resnets(dataset: LogMelDataset, data: Path, run: Path, recipe: list[str], args) -> Logits:
+def resnets(dataset: LogMelDataset, data: Path, run: Path, recipe: Recipe, scored: str) -> Logits:
     """Return what the ResNets of a run say, after training those that are missing."""
-    if len(list(run.glob("member-*/preset"))) < args.members:
-        common = ["--data", str(data), "--output", str(run), "--members", str(args.members)]
-        train_resnet.main([*common, *recipe])
-    presets = sorted(run.glob("member-*/preset"))[: args.members]
+    if len(list(run.glob("member-*/preset"))) < recipe.members:
+        train(recipe, data, run)
+    presets = sorted(run.glob("member-*/preset"))[: recipe.members]
     network = Ensemble([load(preset) for preset in presets]).view("features", "logits")
     logits = {}
-    for split in {"validation", args.split}:
+    for split in {"validation", scored}:
         features, targets, _ = dataset.split(split)
         logits[split] = network.predict(dequantize(features), batch_size=64, verbose=0), targets
     return logits

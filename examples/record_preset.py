@@ -3,24 +3,31 @@
     python examples/record_preset.py runs/resnet-fma/preset --data fma-small-logmel
         --card examples/cards/resnet-fma.json
 
-The card holds what no program can know: description, licence, training data, limits, citation, training
-command. Everything else, sizes, hashes, labels and results, is read from the preset or measured. The test
-split is looked at here.
+The card holds what no program can know: description, licence, training data, limits, citation. How it was
+trained and how long that took is read from the recipe of its name; everything else, sizes, hashes, labels and
+results, from the preset, or measured. Weights are rounded to 16-bit floats first, so that what is measured is
+what is bundled. The test split is looked at here.
 """
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
+import numpy as np
+
 import music_zoo
+from music_zoo.audio_model import AudioModel
 from music_zoo.datasets import open_dataset
 from music_zoo.evaluation.evaluate import evaluate
+from music_zoo.golden import make_golden
 from music_zoo.hub.files import PRESET_FILES
 from music_zoo.hub.manifest import PresetEntry, Result, update_manifest
+from music_zoo.hub.preset_files import read_preset, write_preset
 from music_zoo.hub.schema import BundledSource, FileRecord
+from music_zoo.training.recipe import read_recipe
 
 PRESETS = Path(music_zoo.__file__).parent / "presets"
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,8 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder to measure on")
     args = parser.parse_args(arguments)
 
-    classifier = music_zoo.load(args.preset)
-    name = classifier.name
+    name = music_zoo.load(args.preset).name
+    classifier = bundle(args.preset, PRESETS / name)
     dataset = open_dataset(args.data)
     results = []
     for split in ("validation", "test"):
@@ -53,11 +60,13 @@ def main(arguments: list[str] | None = None) -> None:
         )
         print(evaluation.to_text())
 
-    (PRESETS / name).mkdir(parents=True, exist_ok=True)
-    for file in PRESET_FILES:
-        shutil.copyfile(args.preset / file, PRESETS / name / file)
+    recipe, training = RECIPES / f"{name}.yaml", {}
+    if recipe.exists():
+        data = f"--data {args.data.name} --output runs/{name}"
+        training["training_command"] = f"music-zoo train examples/recipes/{recipe.name} {data}"
+        training["training_cost"] = read_recipe(recipe).cost
     entry = PresetEntry(
-        **json.loads(args.card.read_text()),
+        **training | json.loads(args.card.read_text()),
         architecture=classifier.architecture,
         task=classifier.task,
         labels=classifier.labels,
@@ -70,6 +79,19 @@ def main(arguments: list[str] | None = None) -> None:
     )
     update_manifest(name, entry)
     print(f"wrote {PRESETS / name} and the manifest's entry {name}")
+
+
+def bundle(source: Path, folder: Path) -> AudioModel:
+    """Copy a preset with its weights as 16-bit floats, and return it; the calibrator keeps its digits."""
+    files = read_preset(source)
+    half = {
+        name: tensor if name.startswith("calibrator.") else tensor.astype(np.float16)
+        for name, tensor in files.tensors.items()
+    }
+    write_preset(folder, files.config, half)
+    classifier = music_zoo.load(folder)
+    write_preset(folder, files.config, half, make_golden(classifier))
+    return classifier
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import yaml
 
 import music_zoo
+from music_zoo.golden import check_golden
 from music_zoo.hub.manifest import read_manifest
+from music_zoo.hub.preset_files import read_preset
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -26,23 +27,6 @@ def script(name: str):
 def test_every_script_is_tested():
     tested = Path(__file__).read_text()
     assert all(f'script("{path.stem}")' in tested for path in EXAMPLES.glob("*.py"))
-
-
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_settings_of_pretraining_are_valid(path):
-    from music_zoo.pretraining.run import new_classifier
-    from music_zoo.pretraining.settings import Settings
-
-    settings = Settings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    encoder = new_classifier(
-        settings.encoder,
-        None,
-        "encoder",
-        settings.encoder_options,
-        sample_rate=settings.sample_rate,
-        window=settings.segment,
-    )
-    assert encoder.window == settings.segment
 
 
 def test_demo_song_is_the_one_that_the_repository_ships(tmp_path):
@@ -72,32 +56,30 @@ def test_fine_tune_a_folder(tmp_path, capsys):
     assert music_zoo.load(tmp_path / "mine").labels == ("noise", "tone")
 
 
-@pytest.fixture
-def log_mel_folder(tmp_path) -> Path:
-    """A folder laid out like FMA-small's: two genres, one of bright and one of dark images."""
-    folder = tmp_path / "fma-small-logmel"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    splits = ["train"] * 40 + ["validation"] * 12 + ["test"] * 12
-    genres = ["Dark", "Bright"] * 32
-    rows = [
-        f"{i},{split},{genre},{genre}|Loud"
-        for i, (split, genre) in enumerate(zip(splits, genres, strict=True))
-    ]
-    (folder / "tracks.csv").write_text("\n".join(["track_id,split,genre,genres", *rows]) + "\n")
-    level = np.where(np.array(genres) == "Bright", 150, 50)[:, None, None]
-    images = np.clip(level + 40 * rng.standard_normal((64, 128, 128)), 0, 255).astype(np.uint8)
-    np.savez(folder / "part-0.npz", logmel=images, track_id=np.arange(64, dtype=np.int32))
-    embedding = rng.standard_normal((64, 8)).astype(np.float16)
-    np.savez(folder / "vggish.npz", embedding=embedding, track_id=np.arange(64, dtype=np.int32))
-    return folder
+def small_recipe(name: str, **settings):
+    """A recipe for a network and a training of seconds."""
+    from music_zoo.training.recipe import read_recipe
+
+    recipe = read_recipe(EXAMPLES / "recipes" / f"{name}.yaml", **settings)
+    short = {"epochs": 3, "batch_size": 20, "warmup_epochs": 0, "crop": 8}
+    network = {"stem_width": 2, "widths": [4], "blocks": [1]}
+    return recipe.model_copy(
+        update={
+            "encoder_options": recipe.encoder_options | network,
+            "fit": [fit.model_copy(update=short) for fit in recipe.fit],
+            "min_tag_tracks": 10,
+            "seconds": 0.5,
+        }
+    )
 
 
+@pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # bright and dark are easy
 def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
-    train, record = script("train_resnet"), script("record_preset")
-    monkeypatch.setattr(train, "MIN_TAG_TRACKS", 10)
-    run = tmp_path / "resnet-toy"
-    train.main(["--data", str(log_mel_folder), "--output", str(run), "--epochs", "3", "--batch-size", "20"])
+    from music_zoo.training.run import train
+
+    record = script("record_preset")
+    run = tmp_path / "resnet-fma"
+    trained = train(small_recipe("resnet-fma"), log_mel_folder, run)
 
     manifest = tmp_path / "weights_manifest.json"
     monkeypatch.setattr(record, "PRESETS", tmp_path / "presets")
@@ -109,32 +91,20 @@ def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
     card = EXAMPLES / "cards" / "resnet-fma.json"
     record.main([str(run / "preset"), "--card", str(card), "--data", str(log_mel_folder)])
 
-    entry = read_manifest(manifest)["resnet-toy"]
+    entry = read_manifest(manifest)["resnet-fma"]
     assert entry.labels == ("Bright", "Dark")
     assert entry.license == json.loads(card.read_text())["license"]
+    assert entry.training_command.startswith(
+        "music-zoo train examples/recipes/resnet-fma.yaml --data fma-small"
+    )
     assert [(r.split, r.examples) for r in entry.results] == [("validation", 12), ("test", 12)]
-    assert music_zoo.load(tmp_path / "presets" / "resnet-toy").labels == entry.labels
-
-
-@pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # bright and dark are easy
-def test_train_an_ensemble(log_mel_folder, tmp_path, capsys, monkeypatch):
-    recipe = script("train_resnet")
-    monkeypatch.setattr(recipe, "MIN_TAG_TRACKS", 10)
-    small = functools.partial(recipe.ResNet, stem_width=2, widths=(4,), blocks=(1,))
-    monkeypatch.setattr(recipe, "ResNet", small)
-    run, train = tmp_path / "toys", recipe.main
-    arguments = ["--data", str(log_mel_folder), "--epochs", "3", "--batch-size", "20", "--crop", "8"]
-    train([*arguments, "--output", str(run / "member-1"), "--seed", "4"])
-    kept = (run / "member-1/preset/model.safetensors").read_bytes()
-    train([*arguments, "--output", str(run), "--seed", "3", "--members", "2"])
-    assert "calibrated on members: temperature" in capsys.readouterr().out
-    assert (run / "member-1/preset/model.safetensors").read_bytes() == kept
-    ensemble = music_zoo.load(run / "preset")
-    assert (ensemble.name, ensemble.calibrate_on) == ("toys", "mean")
-    for number, member in enumerate(ensemble.members):
-        alone = music_zoo.load(run / f"member-{number}" / "preset").tensors()
-        for name, value in member.tensors().items():
-            np.testing.assert_array_equal(value, alone[name])
+    bundled = music_zoo.load(tmp_path / "presets" / "resnet-fma")
+    assert bundled.labels == entry.labels
+    for name, value in bundled.tensors().items():
+        np.testing.assert_allclose(value, trained.tensors()[name], rtol=1e-3, atol=1e-6)
+    files = read_preset(tmp_path / "presets" / "resnet-fma")
+    assert {t.dtype for name, t in files.tensors.items() if "calibrator" not in name} == {np.dtype("float16")}
+    check_golden(bundled, files.golden)
 
 
 def test_show_augmentations(tmp_path, monkeypatch, capsys):
@@ -201,42 +171,11 @@ def test_pretrain_simclr(tmp_path, capsys, monkeypatch):
     assert music_zoo.load(tmp_path / "clmr", labels=["x", "y"]).labels == ("x", "y")
 
 
-@pytest.fixture
-def notes_folder(tmp_path) -> Path:
-    """A folder laid out like NSynth's test set: noisy flutes and organs of pure tones."""
-    folder = tmp_path / "nsynth-test"
-    (folder / "audio").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    t = np.arange(4000) / 16_000
-    table, examples = ["instrument,family,notes,split"], {}
-    for split, notes in (("train", 10), ("validation", 6), ("test", 6)):
-        for family in ("flute", "organ"):
-            instrument = f"{family}_{split}"
-            table.append(f"{instrument},{family},{notes},{split}")
-            for i in range(notes):
-                sound = (
-                    rng.standard_normal(4000) if family == "flute" else np.sin(2 * np.pi * 110 * (i + 2) * t)
-                )
-                path = folder / "audio" / f"{instrument}-{i}.opus"
-                soundfile.write(path, 0.1 * sound, 16_000, format="OGG", subtype="OPUS")
-                examples[path.stem] = {"instrument_str": instrument}
-    (folder / "instrument-split.csv").write_text("\n".join(table) + "\n")
-    (folder / "examples.json").write_text(json.dumps(examples))
-    return folder
-
-
 @pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # what is learnt is easy
 def test_calibration_study(log_mel_folder, notes_folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     study = script("calibration_study")
-    network = {"stem_width": 2, "widths": (4,), "blocks": (1,)}
-    small = functools.partial(study.train_resnet.ResNet, **network)
-    monkeypatch.setattr(study.train_resnet, "ResNet", small)
-    monkeypatch.setattr(study.train_resnet, "NOTE_SECONDS", 0.5)
-    monkeypatch.setattr(study.train_resnet, "MIN_TAG_TRACKS", 10)
-    recipe = ["--epochs", "3", "--batch-size", "20", "--crop", "8"]
-    monkeypatch.setattr(study, "FMA_RECIPE", recipe)
-    monkeypatch.setattr(study, "NSYNTH_RECIPE", recipe)
+    monkeypatch.setattr(study, "read_recipe", lambda path, **settings: small_recipe(path.stem, **settings))
     monkeypatch.setattr(study, "EMBEDDER", tmp_path / "resnet-nsynth" / "member-0" / "preset")
     arguments = ["--fma", str(log_mel_folder), str(tmp_path / "resnet-fma")]
     arguments += ["--nsynth", str(notes_folder), str(tmp_path / "resnet-nsynth")]
@@ -251,7 +190,7 @@ def test_calibration_study(log_mel_folder, notes_folder, tmp_path, monkeypatch):
     pictures = {path.name for path in (tmp_path / "study").glob("*.png")}
     assert "mae-over-temperature.png" in pictures and len(pictures) == 5
 
-    monkeypatch.setattr(study.train_resnet, "main", None)  # what is trained is not trained again
+    monkeypatch.setattr(study, "train", None)  # what is trained is not trained again
     study.main(arguments)
     assert json.loads((tmp_path / "study" / "results.json").read_text()) == results
 

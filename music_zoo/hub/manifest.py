@@ -121,6 +121,7 @@ class PresetEntry(Part):
     results: tuple[Result, ...]
     citation: str = ""
     training_command: str = ""
+    training_cost: str = ""
 
     @field_validator("files")
     @classmethod
@@ -162,7 +163,8 @@ class PresetEntry(Part):
         blocks = [textwrap.fill(f"{name}: {self.description}", _TEXT_WIDTH), "\n".join(lines)]
         blocks += [result.to_text() for result in self.results]
         if self.training_command:
-            blocks.append(f"trained with\n  $ {self.training_command}")
+            cost = f", {self.training_cost}" if self.training_cost else ""
+            blocks.append(f"trained with{cost}\n  $ {self.training_command}")
         return "\n\n".join(blocks)
 
 

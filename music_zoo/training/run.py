@@ -19,6 +19,7 @@ from music_zoo.errors import DatasetError, PresetError, RecipeError, UnknownPres
 from music_zoo.evaluation import classification_metrics, fit_probe, stratified_fraction
 from music_zoo.evaluation.split_outputs import SplitOutputs, run_recordings, split_outputs, targets_of
 from music_zoo.files import replacing
+from music_zoo.hub.preset_files import read_preset, write_preset
 from music_zoo.layers import FrontEnd
 from music_zoo.pretraining.callbacks import Lines
 from music_zoo.pretraining.checkpoints import Checkpoint
@@ -154,7 +155,7 @@ class Run:
         """Return a classifier, trained into a folder as far as it is not there yet."""
         fitted: list[tuple[Classifier, dict[str, float]]] = []
         if self.recipe.distill:
-            fitted.append(self.distilled(output, seed))
+            fitted.append(self.distilled(output / "distilled", seed))
         for number, fit in enumerate(self.recipe.fit):
             place, before = output / f"fit-{number}", None
             if number and self.recipe.fit[number - 1].frozen:
@@ -177,7 +178,9 @@ class Run:
             self.say(
                 f"fit-{number} is kept: it has the best {first.replace('_', ' ')} on the validation split"
             )
-        model.save_preset(output / "preset")
+        place = output / (f"fit-{number}" if self.recipe.fit else "distilled")
+        files = read_preset(place / "preset")
+        write_preset(output / "preset", files.config, files.tensors, files.golden)
         self.say(f"wrote {output / 'preset'}: validation {_scores(scores)}")
         return model
 
@@ -312,9 +315,9 @@ class Run:
         )
         return trainer
 
-    def distilled(self, output: Path, seed: int) -> tuple[Classifier, dict[str, float]]:
+    def distilled(self, place: Path, seed: int) -> tuple[Classifier, dict[str, float]]:
         """Return a student of a teacher, and what it scores."""
-        place, about = output / "distilled", self.described(seed)
+        about = self.described(seed)
         if (scores := self.finished(place, about)) is not None:
             return load(place / "preset"), scores
         settings = self.recipe.distill.model_dump() | {"seed": seed}
@@ -385,7 +388,7 @@ class Run:
 
 
 class ValidationScore(keras.callbacks.Callback):
-    """Adds to the logs accuracy (of several labels: average precision) and likelihood on the validation split.
+    """Logs accuracy (of several labels: average precision) and likelihood on the validation split.
 
     Ten times in a training or oftener, and at its end; NaN in the epochs between.
     """

@@ -174,7 +174,7 @@ class FrequencyMasking(_Masking):
 class Gain(Augmentation):
     """Gives the image another range of loudness: all values times `1 + normal(std)`.
 
-    From the training of the preset `resnet-fma` (`examples/train_resnet.py`, there with 0.08).
+    From the training of the preset `resnet-fma` (`music_zoo.training.examples`, there with 0.08).
 
     Args:
         std: Standard deviation of the factor, at least 0.
@@ -215,7 +215,7 @@ class Gain(Augmentation):
 class EqualizerTilt(Augmentation):
     """Adds a smooth random curve over the mel axis, like another setting of the tone controls.
 
-    From the training of the preset `resnet-fma` (`examples/train_resnet.py`).
+    From the training of the preset `resnet-fma` (`music_zoo.training.examples`).
 
     Args:
         std: Standard deviation of the curve at its points, in units of the image: 0.04 are 3.2 of 80 dB.
