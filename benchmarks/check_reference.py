@@ -50,8 +50,6 @@ FIXTURES = {
 }
 #: By architecture: the fixture after whose rules the networks without one are filled.
 RULES = {"FCN": "fcn", "MusiCNN": "musicnn_mtat"}
-#: Bands and frames that stay odd when ResNet halves them: Keras pads even sizes otherwise than PyTorch.
-ODD = (129, 129)
 
 #: By architecture: from our names to those of the reference, which are the original's wherever there is one.
 _ENCODER, _THEIR_ENCODER = r"backbone\.block(\d)_(spectral|temporal)_", r"blocks.\1.\2"
@@ -156,7 +154,7 @@ def _features(config: dict, spec: dict) -> np.ndarray:
     if not front_end.layers:
         return fixture_rules.wave_batch(samples, front_end.sample_rate)
     if config["backbone"]["architecture"] == "ResNet":
-        return fixture_rules.image("", (2, 1, *ODD))[:, 0]
+        return fixture_rules.image("", (2, 1, 128, 128))[:, 0]
     if "image" in spec.get("input", ()):
         return fixture_rules.image(spec["model"], spec["input"]["image"])[:, 0]
     shape = front_end.compute_output_shape((2, samples))
@@ -171,14 +169,46 @@ def _run(network: nn.Module, features: np.ndarray) -> np.ndarray:
 def _ours(config: dict, state: dict[str, np.ndarray], features: np.ndarray) -> np.ndarray:
     """Return the logits of our network with the weights of the reference."""
     architecture, settings = config["backbone"]["architecture"], config["backbone"]["config"]
-    if architecture == "ResNet":
-        settings = settings | {"n_mels": ODD[0]}
     backbone = BACKBONES[architecture](**settings)
     tensor = fill(backbone, state)
     embedding = GlobalPooling(config["pooling"])(backbone(features, training=False))
-    # SampleCNN's own head has the name of another's dense layer.
-    head = "plain_head" if architecture == "SampleCNN" and config["pooling"] != "none" else "head"
+    head = _head(config)
     return ops.convert_to_numpy(embedding) @ tensor(f"{head}.kernel") + tensor(f"{head}.bias")
+
+
+def _head(config: dict) -> str:
+    """Return our name of the head in `REFERENCE_TABLES`."""
+    # SampleCNN's own head has the name of another's dense layer.
+    plain = config["backbone"]["architecture"] == "SampleCNN" and config["pooling"] != "none"
+    return "plain_head" if plain else "head"
+
+
+def state_of(classifier) -> dict[str, torch.Tensor]:
+    """Return the state dict of the reference that computes what our classifier computes."""
+    config = classifier.get_config()
+    table = REFERENCE_TABLES[classifier.architecture]
+    state = build(config["backbone"], len(classifier.labels)).state_dict()
+    keys = {table.renamed(key): key for key in state}
+    for name, ours in classifier.tensors().items():
+        if not name.startswith(("backbone.", "head.")):
+            continue
+        if name.startswith("head."):
+            name = name.replace("head", _head(config), 1)
+        names, make = table.origin(name)
+        theirs = [state[keys[entry]].flatten() for entry in names]
+        # Tables say how ours are made of theirs: where numbers go can be seen from their places.
+        starts = np.cumsum([0, *(tensor.numel() for tensor in theirs)])
+        places = make(
+            *(
+                np.arange(start, start + tensor.numel()).reshape(state[keys[entry]].shape)
+                for entry, tensor, start in zip(names, theirs, starts, strict=False)
+            )
+        )
+        flat = torch.cat(theirs)
+        flat[torch.from_numpy(places.ravel())] = torch.from_numpy(ours.ravel())
+        for entry, part in zip(names, flat.split([len(tensor) for tensor in theirs]), strict=True):
+            state[keys[entry]] = part.reshape(state[keys[entry]].shape)
+    return state
 
 
 def fill(backbone: Backbone, state: dict[str, np.ndarray]) -> Callable[[str], np.ndarray]:

@@ -15,7 +15,6 @@ Only an idle machine gives true ratios: PyTorch's threads wait for each other, a
 TensorFlow and JAX where something else holds a core. On a busy one, `--threads 1 --cpu-time` serves.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -23,7 +22,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import turns
-from turns import PYTORCH, Workers, set_pass, timed
+from limits import matrix_gflops
+from turns import PYTORCH, Table, Workers, milliseconds, ratio, set_pass
 
 CLASSES = 50
 
@@ -66,13 +66,12 @@ class Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = turns.parser(__doc__)
     parser.add_argument("--models", nargs="+", metavar="NAME", help="named configs; all if not given")
     parser.add_argument("--batch", type=int, default=8, help="examples in a pass")
     parser.add_argument("--channels-last", action="store_true", help="let PyTorch hold images channels last")
     turns.add_options(parser, repeats=7)
+    turns.add_check(parser)
     options = turns.parse(parser)
     if options.check:
         turns.silence()
@@ -80,35 +79,33 @@ def main() -> None:
         from check_reference import check_all
 
         sys.exit(check_all(options.models))
-    with Workers(options) as workers:
-        networks = describe_all(workers, options.models, options.batch)
-        print(
-            f"{'':34}{'parameters':>11}{'GFLOP':>8}{'plain PyTorch ms':>20}{'share':>7}"
-            + turns.header(options.backends),
-            flush=True,
-        )
+    with Workers((PYTORCH, *options.backends), options) as workers:
+        networks = describe_all(workers, options)
+        ours = [column for name in options.backends for column in (f"{name}, ms", "ratio")]
+        table = Table("network", "parameters", "GFLOP", f"{PYTORCH}, ms", "share", *ours, first=32)
         results = {}
         for name, network in networks.items():
-            results[name] = measure(name, network, workers, options)
-            print(_row(name, results[name], options.backends), flush=True)
+            result = results[name] = measure(name, network, workers, options)
+            table.row(name, *_row(result, options.backends))
         versions = workers.versions()
     rates = [result.matrix_gflops for result in results.values()]
     print(
-        f"\nBatches of {options.batch}, {turns.conditions(options)} Products of 2048x2048 matrices at "
+        f"\nBatches of {options.batch}. {turns.conditions(options)} Products of 2048x2048 matrices at "
         f"{min(rates):.0f} to {max(rates):.0f} GFLOP/s (share 1)."
     )
-    turns.write_json(options, versions, networks={name: asdict(result) for name, result in results.items()})
+    networks = {name: asdict(result) | {"share": result.share} for name, result in results.items()}
+    turns.write_json(options, versions=versions, networks=networks)
 
 
-def describe_all(workers: Workers, names: list[str] | None, batch: int) -> dict[str, Network]:
+def describe_all(workers: Workers, options) -> dict[str, Network]:
     """Return the networks by name, each with as many parameters in PyTorch as ours has; else exit."""
-    ours = next(iter(workers.ours.values()))
+    names, ours = options.models, workers[options.backends[0]]
     known = ours.submit(_names).result()
     if unknown := set(names or ()) - set(known):
         sys.exit(f"No config named {', '.join(sorted(unknown))}; there are {', '.join(known)}.")
     networks, problems = {}, []
     for name in names or known:
-        network = networks[name] = ours.submit(_describe, name, batch).result()
+        network = networks[name] = ours.submit(_describe, name, options.batch).result()
         theirs = workers[PYTORCH].submit(_count_parameters, network.backbone).result()
         if theirs != network.parameters:
             problems.append(f"{name}: {network.parameters:,} parameters, {theirs:,} in plain PyTorch")
@@ -119,18 +116,20 @@ def describe_all(workers: Workers, names: list[str] | None, batch: int) -> dict[
 
 def measure(name: str, network: Network, workers: Workers, options) -> Result:
     """Time one network everywhere, in rounds."""
-    rate = max(worker.submit(_matrix_gflops, process).result() for process, worker in workers.items())
+    rate = max(worker.submit(matrix_gflops, process).result() for process, worker in workers.items())
     gflop = workers[PYTORCH].submit(_prepare_reference, network, options.channels_last).result()
-    for worker in workers.ours.values():
-        worker.submit(_prepare_ours, name, network.features).result()
+    for backend in options.backends:
+        workers[backend].submit(_prepare_ours, name, network.features).result()
     return Result(network.parameters, gflop, rate, workers.seconds(options.repeats))
 
 
-def _row(name: str, result: Result, backends: list[str]) -> str:
-    return (
-        f"{name:34}{result.parameters:11,}{result.gflop:8.1f}{turns.cell(result.seconds[PYTORCH])}"
-        f"{result.share:7.2f}{turns.row(result.seconds, backends)}"
-    )
+def _row(result: Result, backends: list[str]) -> list[str]:
+    seconds = result.seconds
+    cells = [f"{result.parameters:,}", f"{result.gflop:.1f}", milliseconds(seconds[PYTORCH])]
+    cells.append(f"{result.share:.2f}")
+    for name in backends:
+        cells += [milliseconds(seconds[name]), f"{ratio(seconds, name, PYTORCH):.2f}"]
+    return cells
 
 
 # ---- in the process of a backend ---------------------------------------------------------------------------
@@ -195,21 +194,6 @@ def _prepare_reference(network: Network, channels_last: bool) -> float:
         reference(torch.from_numpy(features[:1]))
     set_pass(run)
     return counter.get_total_flops() * len(features) / 1e9
-
-
-def _matrix_gflops(process: str, size: int = 2048, repeats: int = 5) -> float:
-    """Return the rate of large matrix products, with whatever library the process has for them."""
-    matrix = _features((size, size))
-    if process == PYTORCH:
-        import torch
-
-        tensor, to_numpy = torch.from_numpy(matrix), torch.Tensor.numpy
-    else:
-        from keras import ops
-
-        tensor, to_numpy = ops.convert_to_tensor(matrix), ops.convert_to_numpy
-    set_pass(lambda: to_numpy(tensor @ tensor))
-    return 2 * size**3 / statistics.median(timed() for _ in range(repeats)) / 1e9
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Peak resident memory of `music-zoo tag` per backend: on a folder of songs, and on one file of many hours.
+"""Peak resident memory of `music-zoo tag` per engine: on a folder of songs, and on files of many hours.
 
     python benchmarks/memory.py --model resnet-fma
-    python benchmarks/memory.py --backend jax --hours 0.3 --files 5     # a quick look
+    python benchmarks/memory.py --backends jax --hours 0.1 0.5 --files 5     # a quick look
 
 Expected: under 1.5 GB for 50 stereo files of three minutes, under 1 GB for one file of ten hours, model
-included. Files are synthesised into a temporary folder.
+included, and for that not more than for one hour: memory is flat in the length of a file. `onnx` tags with
+the file of `music-zoo export`, without Keras. Files are synthesised into a temporary folder.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -16,13 +16,11 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-import soundfile
+import songs
+import turns
+from turns import BACKENDS, ONNX, Table
 
-from music_zoo.backend import BACKENDS
-
-SAMPLE_RATE = 44_100
-SONG_SECONDS = 180
+from music_zoo.export import PACKAGES
 
 #: Runs the command line in its arguments and prints the peak of its resident memory in MB.
 SCRIPT = """
@@ -37,72 +35,59 @@ finally:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = turns.parser(__doc__)
     parser.add_argument("--model", default="resnet-fma")
-    parser.add_argument("--backend", choices=BACKENDS, help="default: each that is installed")
-    parser.add_argument("--hours", type=float, default=10.0, help="length of the one file")
+    parser.add_argument("--hours", type=float, nargs="+", default=[1.0, 10.0], help="lengths of single files")
     parser.add_argument("--files", type=int, default=50, help="number of three-minute songs")
+    turns.add_backends(parser, (*BACKENDS, ONNX))
+    turns.add_json(parser)
     options = parser.parse_args()
-    backends = [options.backend] if options.backend else [name for name in BACKENDS if find_spec(name)]
-    with tempfile.TemporaryDirectory() as folder:
-        songs, long = Path(folder, "songs"), Path(folder, "long.flac")
-        write_songs(songs, options.files)
-        write_long(long, options.hours)
-        cases = {f"{options.files} songs of 3 min": songs, f"one file of {options.hours:g} h": long}
-        print(f"{'backend':12}{'audio':24}{'peak MB':>10}{'seconds':>10}")
-        for backend in backends:
-            for name, path in cases.items():
-                peak, seconds = measure(backend, options.model, path)
-                print(f"{backend:12}{name:24}{peak:10.0f}{seconds:10.0f}", flush=True)
+    if ONNX in options.backends and not all(map(find_spec, PACKAGES["onnx"])):
+        print(f"ONNX is left out: export needs {', '.join(PACKAGES['onnx'])}.\n")
+        options.backends.remove(ONNX)
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cases = {f"{options.files} songs of 3 min": write_songs(folder / "songs", options.files)}
+        for hours in options.hours:
+            cases[f"one file of {hours:g} h"] = songs.write_long(folder / f"{hours:g}.flac", hours)
+        models = dict.fromkeys(BACKENDS, options.model) | {ONNX: str(folder / "model.onnx")}
+        if ONNX in options.backends:
+            run("tensorflow", "export", options.model, models[ONNX])
+        table = Table("engine", "audio", "peak MB", "seconds", first=12)
+        for engine in options.backends:
+            for case, path in cases.items():
+                peak, seconds = measure(engine, models[engine], path)
+                found.append({"engine": engine, "audio": case, "peak_megabytes": peak, "seconds": seconds})
+                table.row(engine, case.rjust(20), f"{peak:.0f}", f"{seconds:.0f}")
+    turns.write_json(options, peaks=found)
 
 
-def measure(backend: str, model: str, path: Path) -> tuple[float, float]:
+def measure(engine: str, model: str, path: Path) -> tuple[float, float]:
     """Peak resident memory in MB and wall-clock seconds of tagging `path` in a process of its own."""
-    output = path.with_name("tags.json")
-    command = [
-        sys.executable,
-        "-c",
-        SCRIPT,
-        "tag",
-        str(path),
-        "--model",
-        model,
-        "--json",
-        "--output",
-        str(output),
-    ]
+    arguments = ["--model", model, "--json", "--output", str(path.with_name("tags.json"))]
     begin = time.perf_counter()
-    environment = {**os.environ, "KERAS_BACKEND": backend}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if run.returncode:
-        sys.exit(run.stderr)
-    return float(run.stdout), time.perf_counter() - begin
+    peak = run(engine, "tag", str(path), *arguments, "--engine", "onnx" if engine == ONNX else "keras")
+    path.with_name("tags.json").unlink()  # or the next run would go on from it
+    return peak, time.perf_counter() - begin
 
 
-def write_songs(folder: Path, count: int) -> None:
-    """One song of three minutes, stereo, in Ogg Vorbis, and links to it."""
+def run(engine: str, *arguments: str) -> float:
+    """Run a command; return the peak of its resident memory in MB."""
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    done = subprocess.run(command, env=turns.environment(engine), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return float(done.stdout.splitlines()[-1])
+
+
+def write_songs(folder: Path, count: int) -> Path:
+    """Write one song, in Ogg Vorbis, and links to it."""
     folder.mkdir()
-    t = np.arange(SONG_SECONDS * SAMPLE_RATE) / SAMPLE_RATE
-    left = 0.4 * np.sin(2 * np.pi * (110 + t) * t)
-    noise = 0.02 * np.random.default_rng(0).standard_normal(len(t))
-    with soundfile.SoundFile(folder / "0.ogg", "w", SAMPLE_RATE, 2) as file:
-        for start in range(0, len(t), SAMPLE_RATE):  # libsndfile's Vorbis encoder fails on long writes
-            piece = slice(start, start + SAMPLE_RATE)
-            file.write(np.stack([left[piece], left[piece] + noise[piece]], axis=1))
+    first = songs.write(folder / "0.ogg")
     for number in range(1, count):
-        os.link(folder / "0.ogg", folder / f"{number}.ogg")
-
-
-def write_long(path: Path, hours: float) -> None:
-    """One file in FLAC, the same second over and over: quick to write, small."""
-    t = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-    second = (8000 * np.sign(np.sin(2 * np.pi * 110 * t))).astype(np.int16)
-    minute = np.tile(second, 60)
-    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, subtype="PCM_16") as file:
-        for _ in range(round(hours * 60)):
-            file.write(minute)
+        os.link(first, folder / f"{number}.ogg")
+    return folder
 
 
 if __name__ == "__main__":

@@ -7,21 +7,23 @@
 A step is what `train_on_batch` does with a batch of clips whose two views are made already: both passes, the
 loss, its gradient, the optimizer, and with MoCo the key network and the queue. Plain PyTorch is written as
 one writes it and runs eagerly. Processes take turns as in `forward.py`; a ratio is ours / PyTorch's of the
-same round, the median over rounds: below 1 ours is faster. Memory is the most that a process has held, with
-all that it has imported and with what its backend needs to compile.
+same round, the median over rounds: below 1 ours is faster. `share` is the rate of plain PyTorch as a share of
+that of large matrix products. Memory is the most that a process has held, with all that it has imported and
+with what its backend needs to compile.
 
 Only an idle machine gives true ratios. On a busy one, `--threads 1 --cpu-time` serves.
 """
 
-import argparse
 import copy
 import os
+import statistics
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 import turns
-from turns import PYTORCH, Workers
+from limits import matrix_gflops
+from turns import PYTORCH, Table, Workers, milliseconds, ratio
 
 TEMPERATURE = {"simclr": 0.5, "moco": 0.2}
 QUEUE, MOMENTUM = 4096, 0.99
@@ -59,53 +61,65 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = turns.parser(__doc__)
     parser.add_argument("--methods", nargs="+", choices=CASES, default=["simclr", "moco"])
     parser.add_argument("--batch", type=int, help="clips; default: 8 for SimCLR, 64 for MoCo")
     turns.add_options(parser, repeats=15)
+    turns.add_check(parser)
     options = turns.parse(parser)
     if options.check:
         os.environ.setdefault("KERAS_BACKEND", "torch")
         sys.exit(max(check(name, CASES[name]) for name in options.methods))
-    print(f"{'':32}{'batch':>6}{'plain PyTorch ms':>20}{turns.header(options.backends)}", flush=True)
-    measured, memory = {}, {}
+    ours = [column for name in options.backends for column in (f"{name}, ms", "ratio")]
+    table = Table("step", "batch", "GFLOP", f"{PYTORCH}, ms", "share", *ours, first=32)
+    results = {}
     for name in options.methods:
+        results[name], versions = measure(name, options)
+        result = results[name]
+        seconds = result["seconds"]
+        cells = [milliseconds(seconds[PYTORCH]), f"{result['share']:.2f}"]
+        for backend in options.backends:
+            cells += [milliseconds(seconds[backend]), f"{ratio(seconds, backend, PYTORCH):.2f}"]
         case = CASES[name]
-        batch = options.batch or case.batch
-        with Workers(options) as workers:  # fresh ones, for their memory
-            for process, worker in workers.items():
-                worker.submit(_prepare, process, case, batch).result()
-            seconds = measured[name] = workers.seconds(options.repeats)
-            memory[name] = {
-                process: worker.submit(turns.peak_megabytes).result() for process, worker in workers.items()
-            }
-            versions = workers.versions()
-        print(
-            f"{f'{case.method}, {case.network}':32}{batch:6}{turns.cell(seconds[PYTORCH])}"
-            f"{turns.row(seconds, options.backends)}",
-            flush=True,
-        )
+        table.row(f"{case.method}, {case.network}", str(result["batch"]), f"{result['gflop']:.1f}", *cells)
     print(f"\n{turns.conditions(options)}\n")
-    for name, peaks in memory.items():
-        print(f"{name}: peak MB " + ", ".join(f"{process} {peak:.0f}" for process, peak in peaks.items()))
-    turns.write_json(options, versions, seconds=measured, peak_megabytes=memory)
+    table = Table("peak memory, MB", PYTORCH, *options.backends)
+    for name, result in results.items():
+        table.row(name, *(f"{peak:.0f}" for peak in result["peak_megabytes"].values()))
+    turns.write_json(options, versions=versions, steps=results)
+
+
+def measure(name: str, options) -> tuple[dict, dict]:
+    """Return what was measured of one step, and the versions of the libraries."""
+    case = CASES[name]
+    batch = options.batch or case.batch
+    with Workers((PYTORCH, *options.backends), options) as workers:  # fresh ones, for their memory
+        rate = max(worker.submit(matrix_gflops, process).result() for process, worker in workers.items())
+        gflop, *_ = [worker.submit(_prepare, p, case, batch).result() for p, worker in workers.items()]
+        seconds = workers.seconds(options.repeats)
+        result = {"batch": batch, "gflop": gflop, "matrix_gflops": rate, "seconds": seconds}
+        result["share"] = gflop / statistics.median(seconds[PYTORCH]) / rate
+        return result | {"peak_megabytes": workers.peaks()}, workers.versions()
 
 
 # ---- in the process of a backend ---------------------------------------------------------------------------
 
 
-def _prepare(process: str, case: Case, batch: int) -> None:
+def _prepare(process: str, case: Case, batch: int) -> float:
+    """Get ready; return the GFLOP of a step, in products and convolutions alone, if this is plain PyTorch."""
     first, second = _views(case, batch)
-    if process == PYTORCH:
-        import torch
-
-        step = _reference_step(case, *_reference_networks(case))
-        turns.set_pass(lambda: step(torch.from_numpy(first), torch.from_numpy(second)))
-    else:
+    if process != PYTORCH:
         trainer = _trainer(case, _encoder(case))
         turns.set_pass(lambda: trainer.train_on_batch((first, second)))
+        return 0.0
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    step = _reference_step(case, *_reference_networks(case))
+    with FlopCounterMode(display=False) as counter:
+        step(torch.from_numpy(first), torch.from_numpy(second))
+    turns.set_pass(lambda: step(torch.from_numpy(first), torch.from_numpy(second)))
+    return counter.get_total_flops() / 1e9
 
 
 def _views(case: Case, batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,8 @@ originals' state dicts (a network without original: those of our layers), so tha
 with the same weights.
 """
 
+from inspect import signature
+
 from torch import nn
 
 from reference_torch.convolutional import (
@@ -42,5 +44,12 @@ def build(backbone: dict, classes: int) -> nn.Module:
     Raises:
         KeyError: There is no reference for the architecture.
     """
-    config = {name: value for name, value in backbone["config"].items() if "drop" not in name}
-    return REFERENCES[backbone["architecture"]](**config, classes=classes).eval()
+    network = REFERENCES[backbone["architecture"]]
+    known = set(signature(network).parameters)
+    config = {
+        name: value
+        for name, value in backbone["config"].items()
+        # Not all ask for the number of bands; None is a part that is not there.
+        if name in known or not (name in ("name", "n_mels") or "drop" in name or value is None)
+    }
+    return network(**config, classes=classes).eval()

@@ -152,12 +152,30 @@ def sample_cnn(
     return sequence(steps=image(), **blocks, mean=mean(), **head)
 
 
+class HalvingConv2d(nn.Conv2d):
+    """Stride 2 with edges as Keras and TensorFlow have them: even sizes get less in front than behind."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int):
+        super().__init__(inputs, outputs, kernel, 2, bias=False)
+
+    def forward(self, x):
+        edges = [edge for size in (x.shape[3], x.shape[2]) for edge in self._edges(size)]
+        return super().forward(F.pad(x, edges))
+
+    def _edges(self, size: int) -> tuple[int, int]:
+        total = self.kernel_size[0] - 2 + size % 2
+        return total // 2, total - total // 2
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut that averages before it projects."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        if stride > 1:
+            self.conv1 = HalvingConv2d(inputs, outputs, 3)
+        else:
+            self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm1, self.norm2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
         shortcut = {}
@@ -173,14 +191,8 @@ class BasicBlock(nn.Module):
 
 
 def resnet(*, stem_width=24, widths=(24, 48, 96), blocks=(2, 2, 2), classes):
-    """Padded by the same on both sides; ours, as Keras has it, pads even sizes by less in front."""
-    parts = {
-        "stem": sequence(
-            conv=nn.Conv2d(1, stem_width, 5, 2, 2, bias=False),
-            norm=nn.BatchNorm2d(stem_width),
-            relu=nn.ReLU(),
-        )
-    }
+    stem = {"conv": HalvingConv2d(1, stem_width, 5), "norm": nn.BatchNorm2d(stem_width), "relu": nn.ReLU()}
+    parts = {"stem": sequence(**stem)}
     for stage, ((inputs, width), count) in enumerate(
         zip(pairwise((stem_width, *widths)), blocks, strict=True)
     ):
