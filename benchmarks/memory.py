@@ -53,7 +53,7 @@ def main() -> None:
             cases[f"one file of {hours:g} h"] = songs.write_long(folder / f"{hours:g}.flac", hours)
         models = dict.fromkeys(BACKENDS, options.model) | {ONNX: str(folder / "model.onnx")}
         if ONNX in options.backends:
-            run("tensorflow", "export", options.model, models[ONNX])
+            run("tensorflow", "export", options.model, "--output", models[ONNX])
         table = Table("engine", "audio", "peak MB", "seconds", first=12)
         for engine in options.backends:
             for case, path in cases.items():

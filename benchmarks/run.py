@@ -10,6 +10,7 @@ fails is named in the report, and the exit status is then 1.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ SCRIPTS = {
     "front_end": ("", "--batch 1 --repeats 3"),
     "forward": ("--repeats 5", "--models resnet-compact s3t-swin musicnn-won --batch 4 --repeats 3"),
     "training": ("", "--methods moco --batch 16 --repeats 3"),
-    "end_to_end": ("", "--models resnet-fma --references plain\\ PyTorch --files 2 --repeats 2"),
+    "end_to_end": ("", "--models resnet-fma --references 'plain PyTorch' --files 2 --repeats 2"),
     "startup": ("", "--runs 2 --predictions 1"),
     "memory": ("", "--files 2 --hours 0.1 0.5"),
 }
@@ -54,10 +55,9 @@ def main() -> int:
             f"# Benchmarks, {datetime.now(UTC):%Y-%m-%d}\n\n{turns.processor()}, {options.threads} threads.\n"
         )
         for name in options.only:
-            arguments = SCRIPTS[name][options.quick].replace("\\ ", "\0").split()
-            arguments = [argument.replace("\0", " ") for argument in arguments]
+            arguments = shlex.split(SCRIPTS[name][options.quick])
             arguments += [] if name in ALONE else ["--threads", str(options.threads)]
-            say(f"\n## {name}.py\n\n`python benchmarks/{name}.py {' '.join(arguments)}`\n\n")
+            say(f"\n## {name}.py\n\n`python benchmarks/{name}.py {shlex.join(arguments)}`\n\n")
             begin = time.perf_counter()
             results[name] = run(name, arguments, say)
             if results[name] is None:

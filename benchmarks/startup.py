@@ -98,7 +98,7 @@ def predict_all(options) -> dict[str, list[list[float]]]:
         engines = [*options.backends, *([PYTORCH] if find_spec("torch") and find_spec("librosa") else [])]
         if ONNX in engines:
             if all(map(find_spec, PACKAGES["onnx"])):
-                measure([SCRIPT, "export", MODEL, str(exported)])
+                measure([SCRIPT, "export", MODEL, "--output", str(exported)])
             else:
                 engines.remove(ONNX)
         table = Table(f"{MODEL}, s", "loaded", "first", "second")
