@@ -63,11 +63,11 @@ def main() -> None:
         folder = Path(name)
         paths = [songs.write(folder / f"{n}.mp3", options.seconds, n) for n in range(options.files)]
         speeds = [f"x {name}" for name in options.references]
-        table = Table("model", "pipeline", "ms per file", "x real time", *speeds, "peak MB", first=16)
+        table = Table("model, pipeline", "ms per file", "x real time", *speeds, "peak MB", first=30)
         for name in options.models:
             results[name], versions = measure(name, folder, paths, options)
-            for row in rows(results[name], options):
-                table.row(name, *row)
+            for pipeline, *cells in rows(results[name], options):
+                table.row(f"{name}, {pipeline}", *cells)
             if reason := results[name].get("not compiled"):
                 print(f"\n{name} does not compile: {reason}\n")
     print(f"\n{options.files} files of {options.seconds:g} s. {turns.conditions(options)}")
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def rows(result: dict, options) -> list[list[str]]:
-    """Return the rest of the table's rows of one model."""
+    """Return the rows of one model, the pipelines first."""
     seconds, lines = result["seconds"], []
     for name, times in seconds.items():
         each = [second / options.files for second in times]

@@ -54,12 +54,12 @@ def main() -> None:
         models = dict.fromkeys(BACKENDS, options.model) | {ONNX: str(folder / "model.onnx")}
         if ONNX in options.backends:
             run("tensorflow", "export", options.model, "--output", models[ONNX])
-        table = Table("engine", "audio", "peak MB", "seconds", first=12)
+        table = Table("engine, audio", "peak MB", "seconds", first=32)
         for engine in options.backends:
             for case, path in cases.items():
                 peak, seconds = measure(engine, models[engine], path)
                 found.append({"engine": engine, "audio": case, "peak_megabytes": peak, "seconds": seconds})
-                table.row(engine, case.rjust(20), f"{peak:.0f}", f"{seconds:.0f}")
+                table.row(f"{engine}, {case}", f"{peak:.0f}", f"{seconds:.0f}")
     turns.write_json(options, peaks=found)
 
 

@@ -17,10 +17,13 @@ SMALLEST = {
     "training": (f"{TORCH} --methods moco --batch 4 --repeats 1", ["| moco, swin-mini ", "peak memory"]),
     "end_to_end": (
         f"{TORCH} --models resnet-fma --references librosa --files 1 --seconds 31 --repeats 1",
-        ["| resnet-fma ", " torch |", " librosa |", " decode alone |"],
+        ["| resnet-fma, torch ", "| resnet-fma, librosa ", "| resnet-fma, decode alone "],
     ),
     "startup": (f"{TORCH} --runs 1 --predictions 1", ["| music-zoo --help ", "| plain PyTorch "]),
-    "memory": (f"{TORCH} --files 1 --hours 0.02", ["1 songs of 3 min", "one file of 0.02 h"]),
+    "memory": (
+        f"{TORCH} --files 1 --hours 0.02",
+        ["| torch, 1 songs of 3 min ", "| torch, one file of 0.02 h "],
+    ),
 }
 
 pytest.importorskip("librosa")
