@@ -18,6 +18,12 @@ class SignalLayer(keras.layers.Layer):
         name: Name of the layer.
     """
 
+    #: Whether each frame of the output is made of the same frame of the input alone.
+    frame_wise = False
+    #: Whether each value of the output rises with the same value of the input, and depends on no other than
+    #: the example's smallest and largest.
+    rising = False
+
     def __init__(self, *, name: str | None = None):
         super().__init__(name=name, dtype="float32")
 

@@ -20,6 +20,9 @@ class LogCompression(SignalLayer):
         ValueError: If `gain` is not positive.
     """
 
+    frame_wise = True
+    rising = True
+
     def __init__(self, gain: float = 10_000.0, *, name: str | None = None):
         super().__init__(name=name)
         if not gain > 0:

@@ -27,6 +27,8 @@ class Decibels(SignalLayer):
         ValueError: For an argument out of its range.
     """
 
+    rising = True
+
     def __init__(
         self,
         of: Literal["power", "amplitude"] = "power",
@@ -62,6 +64,11 @@ class Decibels(SignalLayer):
         if self.top_db is not None:
             decibels = ops.maximum(decibels, loudest - self.top_db)
         return decibels - (loudest if self.ref == "max" else self._reference)
+
+    @property
+    def frame_wise(self) -> bool:
+        """Whether no frame looks at the loudest."""
+        return self.ref != "max" and self.top_db is None
 
     @property
     def _reference(self) -> float:

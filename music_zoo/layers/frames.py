@@ -37,13 +37,15 @@ class FrameSelection(SignalLayer):
     def call(self, features: Any) -> Any:
         """Return the selected frames `(..., n_frames)`."""
         self.compute_output_shape(features.shape)
+        return ops.take(features, self.frames(ops.shape(features)[-1]), axis=-1)
+
+    def frames(self, total: Any) -> Any:
+        """Return the numbers `(n_frames,)`, int32, of the frames that are kept of so many."""
         # floor((2 i + 1) T / (2 n)) with T = whole * n + rest, so that no product overflows 32 bits.
-        total = ops.shape(features)[-1] - self.trim
+        total = total - self.trim
         whole, rest = total // self.n_frames, total % self.n_frames
         i = np.arange(self.n_frames, dtype="int32")
-        return ops.take(
-            features, i * whole + (self.n_frames * whole + (2 * i + 1) * rest) // (2 * self.n_frames), axis=-1
-        )
+        return i * whole + (self.n_frames * whole + (2 * i + 1) * rest) // (2 * self.n_frames)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape with `n_frames` frames."""

@@ -1,9 +1,11 @@
 """The front end: an ordered stack of preprocessing layers that a plain JSON config describes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 import keras
+from keras import ops
 
 from music_zoo.layers.base import SignalLayer
 from music_zoo.layers.compression import LogCompression
@@ -36,6 +38,9 @@ class FrontEnd(SignalLayer):
     """Waveform to the features that a backbone sees: the layers, one after another.
 
     Every example is processed on its own, in float32. Without layers it passes waveforms on as they are.
+    The result is that of the layers one by one, with less work: mel bands are made of a few frames at a time,
+    and frames that a `FrameSelection` will drop are dropped as early as they can be.
+
     Shapes: `(batch, samples)` to whatever the last layer gives, such as `(batch, n_mels, frames)`.
 
     Args:
@@ -80,11 +85,38 @@ class FrontEnd(SignalLayer):
         for layer in self.layers:
             layer.build(input_shape)
             input_shape = layer.compute_output_shape(input_shape)
+        self._steps = self._plan()
+
+    def _plan(self) -> list[Callable[[Any], Any]]:
+        """Return the layers' work in an order in which there is less of it."""
+        steps = list(self.layers)
+        frames = None
+        at = next((i for i, step in enumerate(steps) if isinstance(step, FrameSelection)), None)
+        if at is not None:
+            first = at
+            while first and steps[first - 1].rising:
+                first -= 1
+            if not all(layer.frame_wise for layer in steps[first:at]):
+                steps[first : at + 1] = [partial(_select_first, steps[at], steps[first:at])]
+            else:
+                while first and steps[first - 1].frame_wise:
+                    first -= 1
+                steps.insert(first, steps.pop(at))
+                if first and isinstance(steps[first - 1], STFT):
+                    frames = steps.pop(first).frames
+        at = next((i for i, step in enumerate(steps) if isinstance(step, STFT)), None)
+        if at is not None:
+            stft, pooling = steps[at], None
+            if isinstance(steps[at + 1] if at + 1 < len(steps) else None, MelFilterBank):
+                pooling = stft.pooling(steps.pop(at + 1).filters)
+            steps[at] = partial(stft.pooled, pooling=pooling, select=frames)
+        return steps
 
     def call(self, waveform: Any) -> Any:
         """Return the features of `(batch, samples)`."""
-        for layer in self.layers:
-            waveform = layer(waveform)
+        self.compute_output_shape(waveform.shape)
+        for step in self._steps:
+            waveform = step(waveform)
         return waveform
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -146,6 +178,21 @@ class FrontEnd(SignalLayer):
             )
         layers = [_build(number, entry) for number, entry in enumerate(config["layers"])]
         return cls(layers, config["sample_rate"], name=config.get("name", "front_end"))
+
+
+def _select_first(selection: FrameSelection, layers: Sequence[SignalLayer], values: Any) -> Any:
+    """Return what rising layers and then a selection of frames give, without the work on the other frames.
+
+    Of those the layers see the extremes, as two more frames.
+    """
+    kept = selection(values)
+    axes = tuple(range(1, len(values.shape)))
+    extremes = [extreme(values, axis=axes, keepdims=True) for extreme in (ops.min, ops.max)]
+    frame = ops.zeros_like(kept[..., :1])
+    kept = ops.concatenate([kept, *(frame + each for each in extremes)], axis=-1)
+    for layer in layers:
+        kept = layer(kept)
+    return kept[..., : selection.n_frames]
 
 
 def _build(number: int, entry: Mapping[str, Any]) -> SignalLayer:

@@ -44,6 +44,8 @@ class HarmonicFilterBank(SignalLayer):
         ValueError: For a spectrogram with another number of bins.
     """
 
+    frame_wise = True
+
     def __init__(
         self,
         sample_rate: int,

@@ -112,9 +112,14 @@ class MelFilterBank(SignalLayer):
         norm: See there.
         name: Name of the layer.
 
+    Attributes:
+        filters: `(n_mels, n_fft // 2 + 1)` float32.
+
     Raises:
         ValueError: For an argument out of its range, and for a spectrogram with another number of bins.
     """
+
+    frame_wise = True
 
     def __init__(
         self,
@@ -136,16 +141,16 @@ class MelFilterBank(SignalLayer):
         self.fmax = fmax
         self.scale = scale
         self.norm = norm
-        self._filters = mel_filter_bank(sample_rate, n_fft, n_mels, fmin, fmax, scale, norm).astype("float32")
+        self.filters = mel_filter_bank(sample_rate, n_fft, n_mels, fmin, fmax, scale, norm).astype("float32")
 
     def call(self, spectrogram: Any) -> Any:
         """Return the mel spectrogram `(batch, n_mels, frames)`."""
         self.compute_output_shape(spectrogram.shape)
-        return ops.matmul(self._filters, spectrogram)
+        return ops.matmul(self.filters, spectrogram)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return `(batch, n_mels, frames)`."""
-        n_bins = self._filters.shape[1]
+        n_bins = self.filters.shape[1]
         if len(input_shape) != 3 or input_shape[1] not in (n_bins, None):
             raise ValueError(
                 f"{self.name} expects a spectrogram of shape (batch, {n_bins}, frames) for "

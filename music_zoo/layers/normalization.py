@@ -31,6 +31,8 @@ class MinMaxNormalization(_Normalization):
         name: Name of the layer.
     """
 
+    rising = True
+
     def call(self, values: Any) -> Any:
         """Return `(values - min) / (max - min)`, the extremes taken over each example."""
         values = values - ops.min(values, axis=_all_but_batch(values), keepdims=True)
@@ -68,6 +70,9 @@ class FixedStandardization(_Normalization):
     Raises:
         ValueError: If `std` is not positive.
     """
+
+    frame_wise = True
+    rising = True
 
     def __init__(self, mean: float, std: float, *, name: str | None = None):
         super().__init__(name=name)

@@ -1,6 +1,7 @@
 """Waveform to spectrogram, equal to librosa, as an FFT or as matrix products that export everywhere."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -15,6 +16,14 @@ _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 
 # The matrix products put frames together from blocks, of as many samples as divide both frames and hop.
 MIN_BLOCK = 16
+
+# Samples in the frames that are transformed at once, so that what lies between waveform and bands stays in a
+# core's cache: twice as fast as all of 30 s at 44.1 kHz. And the most such blocks, as a graph holds each.
+BLOCK_SAMPLES = 1 << 18
+MAX_BLOCKS = 32
+
+# Filters are applied in so many parts, each to those bins that any filter of the part listens to.
+FILTER_PARTS = 4
 
 # Under the square root of a magnitude: keeps its gradient finite on digital silence, far below any signal.
 _SMALLEST_POWER = 1e-37
@@ -95,61 +104,121 @@ class STFT(SignalLayer):
         self.n_bins = n_fft // 2 + 1
         self._padding = n_fft // 2 if center else 0
         self._block = math.gcd(n_fft, hop_length)
+        self._in_products = method == "conv" and self._block >= MIN_BLOCK
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Compute the constants of the chosen method in float64, rounded once."""
         window = _padded_window(self.window, self.win_length or self.n_fft, self.n_fft)
-        if self.method == "conv" and self._block < MIN_BLOCK:
-            self._kernel = _dft_kernel(window).astype("float32")
+        if self._in_products:
+            *stages, self._bins = _dft_stages(window, self._block)
+            self._stages = [stage.astype("float32") for stage in stages]
+            self._row_of_bin = np.unique(self._bins, return_index=True)[1]
         elif self.method == "conv":
-            self._stages = [stage.astype("float32") for stage in _dft_stages(window, self._block)]
+            self._kernel = _dft_kernel(window).astype("float32")
         else:
             self._window = window.astype("float32")
 
     def call(self, waveform: Any) -> Any:
         """Return the spectrogram `(batch, n_bins, frames)` of `(batch, samples)`."""
+        return self.pooled(waveform)
+
+    def pooling(self, filters: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
+        """Return filters `(bands, n_bins)` as `pooled` takes them: in parts, each without most of its zeros.
+
+        The layer must have been built.
+        """
+        if self._in_products:  # each bin from one of the rows that hold it
+            scattered = np.zeros((len(filters), len(self._bins)), filters.dtype)
+            scattered[:, self._row_of_bin] = filters
+            filters = scattered
+        parts = []
+        for part in np.array_split(filters, min(FILTER_PARTS, len(filters))):
+            used = np.flatnonzero(part.any(axis=0))
+            first, last = (used[0], used[-1]) if len(used) else (0, 0)
+            part = part[:, first : last + 1]
+            parts.append((int(first), int(last) + 1, part if self._in_products else part.T.copy()))
+        return parts
+
+    def pooled(
+        self,
+        waveform: Any,
+        pooling: Sequence[tuple[int, int, np.ndarray]] | None = None,
+        select: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Return the spectrogram's bands, computed from as many frames at a time as a CPU's cache holds.
+
+        Args:
+            waveform: `(batch, samples)`.
+            pooling: Of the filters that make the bands, as from `pooling`; None: every bin is a band.
+            select: From the number of frames to the numbers of those that are wanted, as
+                `FrameSelection.frames`; None: all.
+
+        Returns:
+            `(batch, bands, frames)`.
+        """
         self.compute_output_shape(waveform.shape)
         if self._padding:
             waveform = ops.pad(waveform, ((0, 0), (self._padding, self._padding)), mode=self.pad_mode)
-        if self.method == "fft":
-            transform = self._fft
-        else:
-            transform = self._conv if self._block < MIN_BLOCK else self._products
-        real, imaginary = transform(waveform)
+        hop = self.hop_length
+        frames = 1 + (ops.shape(waveform)[1] - self.n_fft) // hop
+        if select is not None:
+            starts = ops.expand_dims(hop * select(frames), 1)
+            waveform = ops.take(waveform, starts + ops.arange(self.n_fft, dtype="int32"), axis=1)
+            frames, hop = waveform.shape[1], self.n_fft
+            waveform = ops.reshape(waveform, (-1, frames * self.n_fft))
+        if not isinstance(frames, int):
+            return self._bands(waveform, hop, pooling)
+        at_once = max(BLOCK_SAMPLES // self.n_fft, -(-frames // MAX_BLOCKS))
+        blocks = [
+            self._bands(waveform[:, first * hop : (last - 1) * hop + self.n_fft], hop, pooling)
+            for first, last in ((i, min(i + at_once, frames)) for i in range(0, frames, at_once))
+        ]
+        return blocks[0] if len(blocks) == 1 else ops.concatenate(blocks, axis=-1)
+
+    def _bands(self, padded: Any, hop: int, pooling: Sequence | None) -> Any:
+        """Return the bands of all frames of a waveform that needs no more padding."""
+        transform = self._fft if self.method == "fft" else self._conv
+        real, imaginary = (self._products if self._in_products else transform)(padded, hop)
         power = ops.square(real) + ops.square(imaginary)
-        return power if self.power == 2 else ops.sqrt(ops.maximum(power, _SMALLEST_POWER))
+        if self.power == 1:
+            power = ops.sqrt(ops.maximum(power, _SMALLEST_POWER))
+        if self._in_products:  # (batch, rows, frames)
+            if pooling is None:
+                return ops.take(power, self._row_of_bin, axis=1)
+            return ops.concatenate([ops.matmul(part, power[:, a:b]) for a, b, part in pooling], axis=1)
+        if pooling is not None:  # (batch, frames, bins)
+            power = ops.concatenate([ops.matmul(power[..., a:b], part) for a, b, part in pooling], axis=-1)
+        return ops.swapaxes(power, 1, 2)
 
-    def _fft(self, padded: Any) -> tuple[Any, Any]:
-        both = ops.stft(padded, self.n_fft, self.hop_length, self.n_fft, window=self._window, center=False)
-        return tuple(ops.swapaxes(part, 1, 2) for part in both)
+    def _fft(self, padded: Any, hop: int) -> tuple[Any, Any]:
+        return ops.stft(padded, self.n_fft, hop, self.n_fft, window=self._window, center=False)
 
-    def _conv(self, padded: Any) -> tuple[Any, Any]:
+    def _conv(self, padded: Any, hop: int) -> tuple[Any, Any]:
         both = ops.conv(
             ops.expand_dims(padded, -1),
             self._kernel,
-            strides=self.hop_length,
+            strides=hop,
             padding="valid",
             data_format="channels_last",
         )
-        both = ops.swapaxes(both, 1, 2)
-        return both[:, : self.n_bins], both[:, self.n_bins :]
+        return both[..., : self.n_bins], both[..., self.n_bins :]
 
-    def _products(self, padded: Any) -> tuple[Any, Any]:
-        """Cooley and Tukey's factors of the transform as two matrix products, frames along the last axis."""
-        first, second = self._stages
-        columns, _, rows = first.shape
-        stride, pieces = self.hop_length // self._block, self.n_fft // self._block
-        frames = 1 + (ops.shape(padded)[1] - self.n_fft) // self.hop_length
+    def _products(self, padded: Any, hop: int) -> tuple[Any, Any]:
+        """Cooley and Tukey's factors of the transform as matrix products: `(batch, rows, frames)`."""
+        first, real, imaginary = self._stages
+        columns, outputs, _ = first.shape
+        stride, pieces, length = hop // self._block, self.n_fft // self._block, self._block // columns
+        frames = 1 + (ops.shape(padded)[1] - self.n_fft) // hop
         span = (frames - 1) * stride + 1
-        blocks = ops.reshape(
-            padded[:, : (span + pieces - 1) * self._block],
-            (-1, span + pieces - 1, self._block // columns, columns),
-        )
-        blocks = ops.transpose(blocks, (0, 3, 2, 1))
+        blocks = padded[:, : (span + pieces - 1) * self._block]
+        blocks = ops.swapaxes(ops.reshape(blocks, (-1, (span + pieces - 1) * length, columns)), 1, 2)
+        blocks = ops.swapaxes(ops.reshape(blocks, (-1, columns, span + pieces - 1, length)), 2, 3)
         framed = ops.concatenate([blocks[..., i : i + span : stride] for i in range(pieces)], axis=2)
-        halfway = ops.reshape(ops.matmul(first, framed), (-1, 2 * columns, rows * frames))
-        both = ops.reshape(ops.matmul(second, halfway), (-1, 2, second.shape[0] // 2 * rows, frames))
-        return both[:, 0, : self.n_bins], both[:, 1, : self.n_bins]
+        halfway = ops.reshape(ops.matmul(first, framed), (-1, 2 * columns, outputs // 2 * frames))
+        return tuple(
+            ops.reshape(ops.matmul(part, halfway), (-1, len(self._bins), frames))
+            for part in (real, imaginary)
+        )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return `(batch, n_bins, frames)`; `frames` is None while the number of samples is."""
@@ -208,29 +277,39 @@ def _dft_kernel(window: np.ndarray) -> np.ndarray:
     return (window[:, None] * kernel)[:, None, :]
 
 
-def _dft_stages(window: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the windowed real transform as two real matrices in float64.
+def _dft_stages(window: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the windowed real transform as two real matrices in float64, the second in two parts.
 
     After Cooley and Tukey (1965): samples `columns * a + b`, bins `k + rows * l`, `n_fft = rows * columns`.
+    As the signal is real, bin `n_fft - i` has the power of bin `i`, and half of the `k` are enough.
 
     Args:
         window: `(n_fft,)`.
         block: Divisor of `n_fft`, which `columns` must divide.
 
     Returns:
-        For each `b`, from `a` to real and imaginary parts of `k`, `(columns, 2 * rows, rows)`; then from real
-        and imaginary parts of `b` to real parts and imaginary parts of `l`, `(2 * ls, 2 * columns)`, for as
-        many `l` as the bins up to half the sample rate need.
+        For each `b`, from `a` to real and imaginary parts of `k`, `(columns, 2 * ks, rows)`; from real and
+        imaginary parts of `b` to the real part of `l`, `(columns, 2 * columns)`; the same for its imaginary
+        part; the bin in each row of the result, `(columns * ks,)`, rising but for what one `l` holds.
     """
     n_fft = len(window)
-    divisors = [each for each in range(1, block + 1) if block % each == 0]
-    columns = min(divisors, key=lambda each: abs(math.log(each * each / n_fft)))
+
+    def cost(columns: int) -> int:
+        ks = n_fft // columns // 2 + 1
+        return 2 * n_fft * ks + (2 * columns) ** 2 * ks
+
+    columns = min((each for each in range(1, block + 1) if block % each == 0), key=cost)
     rows = n_fft // columns
     circle = np.exp(-2j * np.pi * np.arange(n_fft) / n_fft)
-    a, b, k = np.arange(rows), np.arange(columns)[:, None, None], np.arange(rows)[:, None]
+    a, b, k = np.arange(rows), np.arange(columns)[:, None, None], np.arange(rows // 2 + 1)[:, None]
     first = circle[(columns * a + b) * k % n_fft] * window[columns * a + b]
-    ends = np.arange(-(-(n_fft // 2 + 1) // rows))[:, None]
-    second = circle[rows * ends * np.arange(columns) % n_fft]
-    real, imaginary = second.real, second.imag
-    parts = np.stack([np.stack([real, -imaginary], -1), np.stack([imaginary, real], -1)])
-    return np.concatenate([first.real, first.imag], 1), parts.reshape(2 * len(ends), 2 * columns)
+    low = np.arange(columns)
+    ends = np.stack([low, columns - 1 - low], 1).ravel()[:columns]  # 0, the last, 1, the last but one, ...
+    second = circle[rows * ends[:, None] * low % n_fft]
+    bins = (rows * ends[:, None] + k[:, 0]).ravel()
+    return (
+        np.concatenate([first.real, first.imag], 1),
+        np.stack([second.real, -second.imag], -1).reshape(columns, -1),
+        np.stack([second.imag, second.real], -1).reshape(columns, -1),
+        np.minimum(bins, n_fft - bins),
+    )

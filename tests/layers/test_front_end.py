@@ -11,6 +11,8 @@ from music_zoo.layers import (
     FixedStandardization,
     FrameSelection,
     FrontEnd,
+    HarmonicFilterBank,
+    LogCompression,
     MelFilterBank,
     MinMaxNormalization,
     Standardization,
@@ -127,6 +129,72 @@ def test_with_method_changes_the_transform_and_nothing_else():
     assert (stack.layers[0].method, other.layers[0].method) == ("fft", "conv")
     assert other.with_method("fft").get_config() == stack.get_config()
     np.testing.assert_allclose(run(other, waveforms()), run(stack, waveforms()), rtol=0, atol=1e-4)
+
+
+STACKS = {
+    "frames chosen before the transform": [
+        STFT(256, 96), MelFilterBank(8000, 256, 24), LogCompression(), FixedStandardization(1.0, 2.0),
+        FrameSelection(9, trim=1), MinMaxNormalization(),
+    ],
+    "the same, of a plain spectrogram": [STFT(64, 20), Decibels(top_db=None), FrameSelection(9)],
+    "after the bands, before decibels": [
+        STFT(256, 96), MelFilterBank(8000, 256, 24), Decibels(ref="max", top_db=30.0), MinMaxNormalization(),
+        LogCompression(), FrameSelection(9, trim=2), Standardization(),
+    ],
+    "after statistics of all frames": [
+        STFT(256, 96), MelFilterBank(8000, 256, 3), Decibels(), Standardization(),
+        FixedStandardization(0.5, 2.0), FrameSelection(9),
+    ],
+    "more frames than there are": [STFT(256, 100), Decibels(top_db=5.0), FrameSelection(50)],
+    "none, magnitudes": [STFT(256, 64, power=1.0), MelFilterBank(8000, 256, 24), Decibels("amplitude")],
+    "harmonics": [STFT(256, 64), HarmonicFilterBank(8000, 256, 2, 1), Decibels(ref="max"), FrameSelection(9)],
+}  # fmt: skip
+
+
+def one_by_one(stack: FrontEnd, values: np.ndarray) -> np.ndarray:
+    """What the stack's layers give, each called on all that the one before gives."""
+    for layer in stack.layers:
+        values = run(layer, values)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "method"),
+    [
+        *((name, 4000, method) for name in STACKS for method in ("fft", "conv")),
+        ("frames chosen before the transform", None, "conv"),
+        ("after the bands, before decibels", None, "fft"),
+    ],
+)
+def test_the_short_way_gives_what_the_layers_give(name, length, method, monkeypatch):
+    stack = FrontEnd(STACKS[name], 8000).with_method(method)
+    audio = waveforms() * np.geomspace(1, 1e-4, 4000, dtype="float32")  # no frame is like another
+    expected = one_by_one(FrontEnd.from_config(stack.get_config()), audio)
+    monkeypatch.setattr("music_zoo.layers.stft.BLOCK_SAMPLES", 20 * 256)  # many blocks, the last shorter
+    inputs = keras.Input((length,))
+    model = keras.Model(inputs, stack(inputs))
+    np.testing.assert_allclose(model.predict(audio, verbose=0), expected, rtol=1e-4, atol=1e-4)
+    assert np.ptp(expected, axis=-1).max() > 100 * 1e-4
+
+
+def test_frames_that_are_dropped_cost_nothing(monkeypatch):
+    seen = []
+    transform, decibels = STFT._fft, Decibels.call
+    monkeypatch.setattr(
+        STFT,
+        "_fft",
+        lambda self, padded, hop: seen.append(padded.shape[1] // 256) or transform(self, padded, hop),
+    )
+    monkeypatch.setattr(
+        Decibels, "call", lambda self, values: seen.append(values.shape[-1]) or decibels(self, values)
+    )
+    for name, expected in (
+        ("frames chosen before the transform", [9]),
+        ("after the bands, before decibels", [16, 9 + 2]),  # of the others, the extremes
+    ):
+        seen.clear()
+        run(FrontEnd(STACKS[name], 8000), waveforms())
+        assert seen == expected
 
 
 def test_no_layers_pass_waveforms_on():
