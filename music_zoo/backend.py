@@ -12,6 +12,15 @@ from music_zoo.errors import BackendMissingError
 
 #: In the order in which an installed backend is chosen, where the user chose none.
 BACKENDS = ("tensorflow", "jax", "torch")
+#: What models need beside a backend and its extra installs, by the names that Python imports.
+PACKAGES = {
+    "keras": "keras",
+    "sklearn": "scikit-learn",
+    "scipy": "scipy",
+    "matplotlib": "matplotlib",
+    "huggingface_hub": "huggingface-hub",
+    "yaml": "pyyaml",
+}
 
 
 def choose_backend() -> None:
@@ -29,19 +38,20 @@ def choose_backend() -> None:
 
 
 def require_backend() -> None:
-    """Raise unless the backend that Keras will use is installed.
+    """Raise unless the backend that Keras will use is installed, and Keras.
 
     Raises:
-        BackendMissingError: No backend is installed, or not the one that `KERAS_BACKEND` names.
+        BackendMissingError: No backend is installed, or not the one that `KERAS_BACKEND` names, or not what
+            models need beside it.
     """
     if "keras" in sys.modules:
         return
     name = os.environ.get("KERAS_BACKEND")
     if not name:
         raise BackendMissingError(
-            "music_zoo needs TensorFlow, JAX or PyTorch, and none is installed. Install one of them: "
+            "Models need TensorFlow, JAX or PyTorch, and none is installed. Install one of them: "
             + ", ".join(f'pip install "music-zoo[{extra}]"' for extra in BACKENDS)
-            + "."
+            + ". (Exported ONNX files run without: music-zoo tag --engine onnx.)"
         )
     if name not in BACKENDS:
         raise BackendMissingError(
@@ -52,6 +62,11 @@ def require_backend() -> None:
         raise BackendMissingError(
             f"KERAS_BACKEND is {name!r}, which is not installed. Install it "
             f'(pip install "music-zoo[{name}]") or unset the variable to use an installed one.'
+        )
+    if missing := [package for module, package in PACKAGES.items() if find_spec(module) is None]:
+        raise BackendMissingError(
+            f"{name} is installed, but not {', '.join(missing)}, which models need beside it: "
+            f'pip install "music-zoo[{name}]"'
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from music_zoo import __version__, calibration_cli, export_cli, hub_cli, training_cli, zoo
-from music_zoo.backend import import_keras
+from music_zoo.backend import PACKAGES, import_keras
 from music_zoo.errors import MusicZooError
 from music_zoo.files import check_replaceable
 
@@ -54,6 +54,11 @@ def main() -> None:
             sys.stdout.flush()
     except MusicZooError as error:
         sys.exit(f"music-zoo: {error}")
+    except ModuleNotFoundError as error:
+        package = PACKAGES.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        sys.exit(f'music-zoo: {package} is not installed: pip install "music-zoo[models]"')
     except OSError as error:
         with suppress(OSError):  # Python flushes again on exit, and would complain again about a full disk
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

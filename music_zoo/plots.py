@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from music_zoo.errors import MusicZooError
 from music_zoo.files import check_replaceable, replacing
 
 
@@ -12,10 +13,16 @@ def check_picture(path: Path) -> None:
     """Raise if no picture can be written to `path`: before hours of work, not after.
 
     Raises:
+        MusicZooError: Matplotlib is not installed.
         ValueError: Matplotlib knows no format with the path's suffix.
         OSError: The folder cannot be written.
     """
-    from matplotlib.backend_bases import FigureCanvasBase
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise MusicZooError(
+            "Pictures need matplotlib, which is not installed: pip install matplotlib"
+        ) from error
 
     formats = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix.lower().lstrip(".") not in formats:
@@ -39,6 +46,7 @@ def save_figure(figure, path: Path) -> Path:
 
 def plot_taggram(prediction, path: Path, n: int) -> Path:
     """Draw probabilities over time, see `music_zoo.Prediction.plot`."""
+    check_picture(path)
     from matplotlib.figure import Figure
 
     labels = [label for label, _ in prediction.top(n)]

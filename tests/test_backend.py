@@ -1,8 +1,10 @@
 """Which backend is chosen, what is said where none is there, and what is imported before its time."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,8 @@ def machine(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         if config is not None:
             (tmp_path / "keras.json").write_text(config)
-        monkeypatch.setattr(backend, "find_spec", lambda name: name in installed or None)
+        found = (*installed, *backend.PACKAGES)
+        monkeypatch.setattr(backend, "find_spec", lambda name: name in found or None)
 
     return make
 
@@ -97,6 +100,76 @@ def test_a_chosen_backend_that_is_missing_or_foreign_is_named(machine):
         BackendMissingError, match="KERAS_BACKEND is 'numpy'; music_zoo runs on one of tensorflow"
     ):
         backend.require_backend()
+
+
+def test_a_backend_without_what_models_need_names_the_extra(machine, monkeypatch):
+    machine("torch", KERAS_BACKEND="torch")
+    found = ("torch", *backend.PACKAGES.keys() - {"sklearn", "matplotlib"})
+    monkeypatch.setattr(backend, "find_spec", lambda name: name in found or None)
+    message = r'torch is installed, but not scikit-learn, matplotlib, .*pip install "music-zoo\[torch\]"'
+    with pytest.raises(BackendMissingError, match=message):
+        backend.require_backend()
+
+
+#: Run before anything else: as if only `music-zoo[onnx]` were installed.
+LIGHT_INSTALL = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+ABSENT = {"tensorflow", "jax", "torch", "keras", "sklearn", "scipy", "matplotlib", "huggingface_hub", "yaml"}
+ABSENT |= {"onnx", "librosa"}
+sys.meta_path.insert(0, Missing())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name in ABSENT else found(name, *a)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["--help"], "Pretrained music classifiers"),
+        (["models"], "resnet-fma"),
+        (["describe", "resnet-fma"], "Hip-Hop"),
+    ],
+)
+def test_the_light_install_knows_the_presets(command, says):
+    result = python(LIGHT_INSTALL + f"sys.argv[1:] = {command!r}\nfrom music_zoo.cli import main; main()")
+    assert result.returncode == 0, result.stderr
+    assert says in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["tag", "examples/demo.ogg"], 'pip install "music-zoo[jax]"'),
+        (["tag", "examples/demo.ogg", "--taggram", "never.png"], "pip install matplotlib"),
+        (["cache"], 'huggingface-hub is not installed: pip install "music-zoo[models]"'),
+    ],
+)
+def test_the_light_install_says_what_is_missing(command, says):
+    result = python(LIGHT_INSTALL + f"sys.argv[1:] = {command!r}\nfrom music_zoo.cli import main; main()")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("music-zoo: ") and says in line
+
+
+def test_the_core_needs_no_keras():
+    """What pyproject.toml says, as `pip install "music-zoo[onnx]"` reads it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.match(r"[a-z-]+(\[[a-z,]+\])?", each)[0] for each in requirements}
+
+    models = names(project["optional-dependencies"]["models"])
+    assert models == set(backend.PACKAGES.values())
+    assert not models & (names(project["dependencies"]) | names(project["optional-dependencies"]["onnx"]))
+    for name in backend.BACKENDS:
+        assert names(project["optional-dependencies"][name]) == {"music-zoo[models]", name}
 
 
 def test_without_backends_the_package_imports_and_says_what_is_missing():
