@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = open_dataset(args.data)
     results = []
     for split in ("validation", "test"):
-        evaluation = evaluate(classifier, dataset, split)
+        evaluation = evaluate(classifier, dataset, split, resamples=1000)
         results.append(
             Result(
                 dataset=dataset.name,
@@ -53,6 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
                 examples=evaluation.examples,
                 metrics={key: round(value, 4) for key, value in evaluation.metrics.items()},
                 uncalibrated={key: round(value, 4) for key, value in evaluation.uncalibrated.items()},
+                intervals={
+                    key: (round(low, 4), round(high, 4))
+                    for key, (low, high) in evaluation.intervals["calibrated"].items()
+                },
                 note="With perfect probabilities, chance alone would leave an ECE of "
                 "{ece:.3f} and an MAE of {mae:.3f}.".format(**evaluation.if_calibrated),
                 command=f"music-zoo evaluate --model {name} --data {args.data.name} --split {split}",

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 import music_zoo
+from music_zoo.datasets import open_dataset
 from music_zoo.golden import check_golden
 from music_zoo.hub.manifest import read_manifest
 from music_zoo.hub.preset_files import read_preset
@@ -209,3 +210,65 @@ def test_calibration_study_measures_networks_and_ensemble(monkeypatch):
     assert result["calibrated ensemble"]["nll"] < result["ensemble"]["nll"]
     assert curves["one network"].counts.sum() == 40
     assert sweep.temperatures[sweep.is_fitted] == pytest.approx([result["temperature"]])
+
+
+def test_results_page_says_what_the_manifest_says(tmp_path, capsys):
+    output = tmp_path / "RESULTS.md"
+    script("write_results").main(["--output", str(output)])
+    page = output.read_text()
+    for name, entry in read_manifest().items():
+        is_bundled = any(source.kind == "bundled" for source in entry.sources)
+        assert (f"\n## {name}\n" in page) == is_bundled
+        for result in entry.results if is_bundled else ():
+            assert f"`{result.command}`" in page
+            assert f"{result.metrics['nll']:.3f}" in page
+
+
+@pytest.mark.skipif(not (Path(__file__).parents[1] / "RESULTS.md").exists(), reason="no page yet")
+def test_results_page_is_current(tmp_path):
+    script("write_results").main(["--output", str(tmp_path / "RESULTS.md")])
+    heads = [line for line in (tmp_path / "RESULTS.md").read_text().splitlines() if line.startswith("|")]
+    written = (Path(__file__).parents[1] / "RESULTS.md").read_text()
+    assert all(line in written for line in heads), "write it anew: python examples/write_results.py"
+
+
+def test_rendered_notes_keep_their_length_and_level():
+    vary = script("render_notes").vary
+    note = np.sin(2 * np.pi * 440 * np.arange(64_000) / 16_000) * np.linspace(1, 0, 64_000)
+    made = [vary(note, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert all(each.shape == (64_000,) and each.dtype == np.float32 for each in made)
+    assert all(0.3 <= np.abs(each).max() <= 0.95 + 1e-6 for each in made)
+    np.testing.assert_array_equal(made[0], made[1])
+    assert not np.array_equal(made[0], made[2])
+
+
+def test_rendered_notes_are_read_as_a_data_set(tmp_path):
+    pytest.importorskip("fluidsynth", reason="needs pyfluidsynth and its library")
+    rendering = script("render_notes")
+    if not all(font.exists() for font in rendering.SOUNDFONTS.values()):
+        pytest.skip("needs the soundfonts, see examples/render_notes.py")
+    real = tmp_path / "real"
+    (real / "audio").mkdir(parents=True)
+    notes = {}
+    for split, family in (("train", "bass"), ("validation", "reed"), ("test", "organ")):
+        name = f"{family}_acoustic_{split}"
+        notes[f"{name}-060-100"] = {"instrument_str": name, "qualities_str": []}
+        soundfile.write(
+            real / "audio" / f"{name}-060-100.opus", np.ones(64_000) / 9, 16_000, format="OGG", subtype="OPUS"
+        )
+    (real / "examples.json").write_text(json.dumps(notes))
+    (real / "instrument-split.csv").write_text(
+        "instrument,family,notes,split\n"
+        + "".join(
+            f"{family}_acoustic_{split},{family},1,{split}\n"
+            for split, family in (("train", "bass"), ("validation", "reed"), ("test", "organ"))
+        )
+    )
+    rendering.SOUNDFONTS = {"csound": rendering.SOUNDFONTS["csound"]}  # the one that is quick to read
+    rendering.FAMILIES = {"bass": (range(32, 34), (30, 60)), "flute": ((73,), (60, 90))}
+    rendering.main(["--notes", str(real), "--output", str(tmp_path / "all"), "--per-family", "4"])
+    dataset = open_dataset(tmp_path / "all")
+    assert len(dataset.split("train").paths) == 1 + 4 + 4
+    assert len(dataset.split("test").paths) == len(dataset.split("validation").paths) == 1
+    samples, rate = soundfile.read(dataset.split("train").paths[-1])
+    assert rate == 16_000 and len(samples) == 64_000 and np.abs(samples).max() > 0.1

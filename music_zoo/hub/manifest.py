@@ -48,7 +48,8 @@ class Result(Part):
 
     Either we measured it, on a known number of examples, and `command` reproduces it; or its authors
     published it, and `source` says where.
-    `uncalibrated` holds the same metrics computed before calibration, where they differ.
+    `uncalibrated` holds the same metrics computed before calibration, where they differ; `intervals` the 95 %
+    intervals of the calibrated ones, from resampled examples.
     """
 
     dataset: Text
@@ -58,6 +59,7 @@ class Result(Part):
     command: str = ""
     source: str = ""
     uncalibrated: Metrics = Field(default_factory=dict)
+    intervals: Mapping[Text, tuple[float, float]] = Field(default_factory=dict)
     note: str = ""
 
     @model_validator(mode="after")
@@ -88,9 +90,12 @@ class Result(Part):
         examples = "" if self.examples is None else f", {self.examples} examples"
         rows = [f"{self.dataset} {self.split}{examples}"]
         if self.metrics and self.command:
-            rows.append(f"  {'':{width}}  calibrated  uncalibrated")
+            between = "  95 % interval" if self.intervals else ""
+            rows.append(f"  {'':{width}}  calibrated  uncalibrated{between}")
         for name, value in self.metrics.items():
             before = f"{self.uncalibrated.get(name, value):14.4f}" if self.command else ""
+            if name in self.intervals:
+                before += "  {:.3f} to {:.3f}".format(*self.intervals[name])
             rows.append(f"  {name:{width}}{value:12.4f}{before}")
         if self.note:
             rows.append(textwrap.fill(self.note, _TEXT_WIDTH, initial_indent="  ", subsequent_indent="  "))
@@ -99,6 +104,9 @@ class Result(Part):
 
 class PresetEntry(Part):
     """All that the manifest says of one preset; `sample_rate` is in Hz.
+
+    `published` says what others report of the same kind of network, and on what data; `speed` how fast a CPU
+    runs the preset.
 
     `files` pins what the sources give, byte by byte. Of an original it cannot: the files are made on the
     user's machine, and not the same ones by every version of music_zoo. There the pins of the original hold.
@@ -122,6 +130,8 @@ class PresetEntry(Part):
     citation: str = ""
     training_command: str = ""
     training_cost: str = ""
+    published: str = ""
+    speed: str = ""
 
     @field_validator("files")
     @classmethod
@@ -145,6 +155,8 @@ class PresetEntry(Part):
             "limits": self.limits,
             "licence": self.license,
             "citation": self.citation,
+            "published": self.published,
+            "speed": self.speed,
             "original": "; ".join(str(it) for it in self.sources if isinstance(it, OriginalSource)),
         }
         width = max(map(len, facts)) + 2
