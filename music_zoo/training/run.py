@@ -266,13 +266,17 @@ class Run:
                 self.say(f"taking up {place} after epoch {epoch} of {fit.epochs}")
             place.mkdir(parents=True, exist_ok=True)
             validation = ValidationScore(model, self.dataset, fit.epochs)
+            # On PyTorch, dropout draws from the global generator, which no checkpoint holds.
+            seeded = keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: keras.utils.set_random_seed(seed + epoch)
+            )
             if epoch < fit.epochs:
                 trainer.fit(
                     batches,
                     epochs=fit.epochs,
                     initial_epoch=epoch,
                     shuffle=False,  # the batches are drawn at random already
-                    callbacks=[validation, checkpoint, Lines(self.say), *self.callbacks],
+                    callbacks=[seeded, validation, checkpoint, Lines(self.say), *self.callbacks],
                     verbose=0,
                 )
         if self.recipe.precision == "float32":
