@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from music_zoo import __version__, calibration_cli, export_cli, hub_cli, training_cli, zoo
+from music_zoo import (
+    __version__,
+    calibration_cli,
+    catalogue_cli,
+    export_cli,
+    hub_cli,
+    similarity_cli,
+    training_cli,
+    zoo,
+)
 from music_zoo.backend import PACKAGES, import_keras
 from music_zoo.errors import MusicZooError
 from music_zoo.files import check_replaceable
@@ -104,11 +113,37 @@ def tag(
     ] = "keras",
     hop: Hop = None,
     allow_truncated: Truncated = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="For very many files: on Ray, into Parquet in the folder --output; PATHS may be lists (.txt) "
+            "of paths and URIs. Run it again to go on.",
+        ),
+    ] = False,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --ray: processes with the model [default: what fits]."),
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="With --ray: accelerators of each of them.")] = 0.0,
 ) -> None:
     """Print the labels of audio files with their probabilities.
 
     Files that cannot be used are reported and skipped; the exit status is then 1.
     """
+    if ray:
+        other = {
+            "--json": as_json,
+            "--csv": as_csv,
+            "--windows": windows,
+            "--taggram": taggram is not None,
+            "--min-confidence": min_confidence is not None,
+            "--engine onnx": engine == "onnx",
+        }
+        settings = {"model": model, "hop": hop, "allow_truncated": allow_truncated}
+        catalogue_cli.tag_on_ray(paths, output, other, actors=actors, gpus=gpus, **settings)
+    if actors is not None or gpus:
+        raise typer.BadParameter("--actors and --gpus belong to --ray.")
     from music_zoo.progress import Run
     from music_zoo.records import Format, RecordWriter
 
@@ -163,7 +198,7 @@ def embed(
         rows = [row for _, result in results for row in embeddings.rows_of(result, windows)]
     if not rows:
         raise MusicZooError(f"None of the {len(files)} files could be used; {output} is not written.")
-    for path in embeddings.write(output, rows):
+    for path in embeddings.write(output, rows, embeddings.origin(model, hop, allow_truncated)):
         run.say(f"wrote {path}: {len(rows)} rows of {len(rows[0].embedding)} numbers")
     raise typer.Exit(1 if run.failed else 0)
 
@@ -326,6 +361,7 @@ def explain(
 calibration_cli.add_to(app)
 hub_cli.add_to(app)
 export_cli.add_to(app)
+similarity_cli.add_to(app)
 training_cli.add_to(app)
 
 
