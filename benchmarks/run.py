@@ -25,13 +25,13 @@ SCRIPTS = {
     "limits": ("", "--repeats 3"),
     "decode": ("", "--seconds 10 --repeats 3 --rates 16000"),
     "front_end": ("", "--batch 1 --repeats 3"),
-    "forward": ("--repeats 5", "--models resnet-compact s3t-swin musicnn-won --batch 4 --repeats 3"),
+    "forward": ("--repeats 5", "--models resnet-compact musicnn-won --batch 2 --repeats 3"),
     "training": ("", "--methods moco --batch 16 --repeats 3"),
-    "end_to_end": ("", "--models resnet-fma --references 'plain PyTorch' --files 2 --repeats 2"),
-    "startup": ("", "--runs 2 --predictions 1"),
-    "memory": ("", "--files 2 --hours 0.1 0.5"),
+    "end_to_end": ("", "--models resnet-fma --references 'plain PyTorch' --files 1 --repeats 3"),
+    "startup": ("", "--runs 1 --predictions 1"),
+    "memory": ("", "--files 1 --hours 0.1 0.4"),
 }
-#: Scripts that take turns, and so take `--threads` and `--cpu-time`.
+#: Scripts that do not take turns, and so not `--threads` and `--cpu-time`.
 ALONE = ("startup", "memory")
 
 
@@ -41,7 +41,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
     parser.add_argument("--threads", type=int, default=2, help="of each process, where scripts take turns")
+    parser.add_argument("--cpu-time", action="store_true", help="there: processor time, with --threads 1")
     options = parser.parse_args()
+    timing = ["--threads", str(options.threads), *(["--cpu-time"] if options.cpu_time else [])]
     options.output.mkdir(parents=True, exist_ok=True)
     results, failed = {}, []
     with (options.output / "report.md").open("w") as report:
@@ -56,7 +58,7 @@ def main() -> int:
         )
         for name in options.only:
             arguments = shlex.split(SCRIPTS[name][options.quick])
-            arguments += [] if name in ALONE else ["--threads", str(options.threads)]
+            arguments += [] if name in ALONE else timing
             say(f"\n## {name}.py\n\n`python benchmarks/{name}.py {shlex.join(arguments)}`\n\n")
             begin = time.perf_counter()
             results[name] = run(name, arguments, say)

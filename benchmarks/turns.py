@@ -202,8 +202,11 @@ def peak_megabytes() -> float:
 
 
 def silence() -> None:
-    """Ignore what is meant to be: empty mel filters as the originals have them, MusiCNN's even kernels."""
-    for message in (".*mel filters catch no frequency bin", ".*even kernel lengths"):
+    """Ignore what is meant to be: empty mel filters as the originals have them, MusiCNN's even kernels.
+
+    And what Keras' exporter does to NumPy.
+    """
+    for message in (".*mel filters catch no frequency bin", ".*even kernel lengths", ".*`np.object`"):
         warnings.filterwarnings("ignore", message=message)
 
 
