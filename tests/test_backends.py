@@ -22,6 +22,7 @@ SLOW_ON_JAX = {
     "models",
     "parity",
     "pretraining",
+    "training",
     "augmentation",
     "test_calibrate.py",
     "test_ensemble.py",

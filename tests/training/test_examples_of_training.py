@@ -1,0 +1,122 @@
+"""What a network is shown while it is trained: changes, and targets that change with them."""
+
+import numpy as np
+import pytest
+
+from music_zoo.errors import DatasetError
+
+pytestmark = pytest.mark.keras
+
+CLASSES = 4
+
+
+def batches(epochs=8, **settings):
+    """Images of 16 bands and 12 frames, each of one level, that of its class; targets tell the class."""
+    from music_zoo.datasets.batches import ImageBatches
+    from music_zoo.training.examples import TrainingBatches
+    from music_zoo.training.recipe import Fit
+
+    labels = np.arange(20) % CLASSES
+    images = np.broadcast_to(labels[:, None, None], (20, 16, 12)).astype(np.uint8)
+    plain = {"equalize": False, "mask": False, "mixup": 0.0}
+    fit = Fit(epochs=epochs, batch_size=10, **plain | settings)
+    source = ImageBatches(images, fit.batch_size, 3, np.arange(20))
+    targets = {"labels": np.eye(CLASSES, dtype=np.float32)[labels]}
+    return TrainingBatches(source, targets, fit)
+
+
+def levels(targets):
+    return targets["labels"] @ np.arange(CLASSES) / 255
+
+
+def test_targets_belong_to_their_examples_also_mixed():
+    for mixup in (0.0, 0.4):
+        images, targets = batches(mixup=mixup).batch(0, 1)
+        assert images.dtype == targets["labels"].dtype == np.float32
+        np.testing.assert_allclose(images - levels(targets)[:, None, None], 0, atol=1e-6)
+        is_mixed = targets["labels"].max(axis=1) < 1
+        assert is_mixed.any() == bool(mixup)
+
+
+def test_waveforms_are_mixed_with_their_targets():
+    from music_zoo.training.examples import TrainingBatches
+    from music_zoo.training.recipe import Fit
+
+    class Waveforms:
+        size, batch_size, seed = 20, 10, 0
+
+        def batch(self, epoch, index):
+            rows = np.arange(10)
+            return np.repeat((rows % CLASSES / 255)[:, None], 6, axis=1), rows
+
+    targets = {"labels": np.eye(CLASSES, dtype=np.float32)[np.arange(20) % CLASSES]}
+    audio, targets = TrainingBatches(Waveforms(), targets, Fit(epochs=8, batch_size=10)).batch(0, 0)
+    np.testing.assert_allclose(audio, np.repeat(levels(targets)[:, None], 6, axis=1), atol=1e-7)
+    assert (targets["labels"].max(axis=1) < 1).any()
+
+
+def test_the_last_eighth_of_the_epochs_is_neither_mixed_nor_masked():
+    changed = batches(mixup=1.0, mask=True)
+    for epoch, is_last in ((6, False), (7, True)):
+        images, targets = changed.batch(epoch, 0)
+        assert (targets["labels"].max() == 1 and set(np.unique(targets["labels"])) == {0, 1}) == is_last
+        assert np.all(images == images[:, :1, :1]) or not is_last
+
+
+def test_a_batch_depends_on_seed_epoch_and_number_alone():
+    settings = {"mixup": 1.0, "mask": True, "equalize": True, "roll": True}
+    first, other = batches(**settings), batches(**settings)
+    other.batch(2, 0)
+    for one, again in zip(first.batch(1, 1)[0], other.batch(1, 1)[0], strict=True):
+        np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(first.batch(1, 1)[0], first.batch(2, 1)[0])
+
+
+def test_rolled_images_go_on_at_their_start():
+    from music_zoo.datasets.batches import ImageBatches
+    from music_zoo.training.examples import TrainingBatches
+    from music_zoo.training.recipe import Fit
+
+    ramp = np.broadcast_to(np.arange(12, dtype=np.uint8), (20, 16, 12))
+    fit = Fit(batch_size=20, roll=True, equalize=False, mask=False, mixup=0)
+    source = ImageBatches(ramp, 20, 0, np.arange(20))
+    images, _ = TrainingBatches(source, {"labels": np.zeros((20, 2), np.float32)}, fit).batch(0, 0)
+    steps = np.rint(np.diff(images, axis=2) * 255)
+    assert set(np.unique(steps)) == {1, -11}
+    assert len(np.unique(images[:, 0, 0])) > 1
+
+
+def test_masks_are_of_the_mean_and_no_larger_than_said():
+    from music_zoo.training.examples import mask
+
+    rng = np.random.default_rng(0)
+    before = rng.uniform(size=(50, 64, 64)).astype(np.float32)
+    after = before.copy()
+    mask(after, rng)
+    for image, changed in zip(before, after, strict=True):
+        is_blank = image != changed
+        np.testing.assert_allclose(changed[is_blank], image.mean(), rtol=1e-5)
+        assert is_blank.all(axis=1).sum() <= 32 and is_blank.all(axis=0).sum() <= 16
+    assert (before != after).any(axis=(1, 2)).mean() > 0.9
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_a_teacher_says_nothing_of_recordings_that_it_learned_from(task):
+    from music_zoo.training.examples import teacher
+
+    rng = np.random.default_rng(0)
+    embedding = rng.standard_normal((120, 60)).astype(np.float32)  # so many that any labels can be learned
+    labels = rng.integers(2, size=120) if task == "single_label" else rng.integers(2, size=(120, 3))
+    said = teacher(embedding, labels, task)
+    truth = np.eye(2)[labels] if task == "single_label" else labels
+    assert said.shape == truth.shape and said.dtype == np.float32
+    assert 0.35 < ((said > 0.5) == truth).mean() < 0.65  # noise: no better than chance
+
+
+def test_a_teacher_needs_its_embeddings(tmp_path):
+    from music_zoo.training.examples import vggish
+
+    with pytest.raises(DatasetError, match="vggish.npz is missing.*a recipe without `teacher`"):
+        vggish(tmp_path, np.array(["1"]))
+    np.savez(tmp_path / "vggish.npz", track_id=np.array([5, 2]), embedding=np.eye(2, dtype=np.float16))
+    np.testing.assert_array_equal(vggish(tmp_path, np.array(["2", "5"])), [[0, 1], [1, 0]])
