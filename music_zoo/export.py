@@ -209,10 +209,13 @@ def _teach_tf2onnx() -> None:
 
 
 def _finish_onnx(path: Path, about: dict[str, str]) -> None:
-    """Name the output and the batch as one expects, and write the metadata."""
+    """Name the output and the batch as one expects, write the metadata, and make the graph faster."""
     import onnx
 
+    from music_zoo.onnx_graph import take_maxima_early
+
     exported = onnx.load(path)
+    take_maxima_early(exported)
     graph = exported.graph
     (start,), (end,) = graph.input, graph.output
     for node in graph.node:
