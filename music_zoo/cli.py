@@ -19,7 +19,7 @@ from music_zoo import (
     training_cli,
     zoo,
 )
-from music_zoo.backend import PACKAGES, import_keras
+from music_zoo.backend import PACKAGES, import_keras, limit_threads
 from music_zoo.errors import MusicZooError
 from music_zoo.files import check_replaceable
 
@@ -48,6 +48,9 @@ MinConfidence = Annotated[
     ),
 ]
 Truncated = Annotated[bool, typer.Option("--allow-truncated", help="Take what can be decoded of cut files.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="For decoding and for the model [default: one for each core].")
+]
 
 DEFAULT_MODEL = "resnet-fma"
 
@@ -112,18 +115,19 @@ def tag(
         typer.Option(help="onnx: --model is a file of `music-zoo export`, and Keras is not needed."),
     ] = "keras",
     hop: Hop = None,
+    threads: Threads = None,
     allow_truncated: Truncated = False,
     ray: Annotated[
         bool,
         typer.Option(
             "--ray",
-            help="For very many files: on Ray, into Parquet in the folder --output; PATHS may be lists (.txt) "
-            "of paths and URIs. Run it again to go on.",
+            help="For very many files: on Ray, into Parquet in the folder --output; PATHS may be lists "
+            "(.txt) of paths and URIs. Run it again to go on.",
         ),
     ] = False,
     actors: Annotated[
         int | None,
-        typer.Option(min=1, help="With --ray: processes with the model [default: what fits]."),
+        typer.Option(min=1, help="With --ray: processes with the model [default: all]."),
     ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="With --ray: accelerators of each of them.")] = 0.0,
 ) -> None:
@@ -151,7 +155,7 @@ def tag(
         raise typer.BadParameter("--json and --csv exclude each other.")
     files = _audio_files(paths)
     pictures = _pictures(taggram, files)
-    classifier = _load(model, hop, engine)
+    classifier = _load(model, hop, engine, threads)
     settings = {"hop": hop, "allow_truncated": allow_truncated, "min_confidence": min_confidence}
     records = RecordWriter(
         output,
@@ -180,6 +184,7 @@ def embed(
     model: Model = DEFAULT_MODEL,
     windows: Annotated[bool, typer.Option(help="A row per window instead of the mean of each file.")] = False,
     hop: Hop = None,
+    threads: Threads = None,
     allow_truncated: Truncated = False,
 ) -> None:
     """Write the embeddings of audio files.
@@ -192,7 +197,7 @@ def embed(
 
     embeddings.check_path(output)
     files = _audio_files(paths)
-    classifier = _load(model, hop)
+    classifier = _load(model, hop, threads=threads)
     with Run(files) as run:
         results = run.follow(classifier.infer, "embedding", hop=hop, allow_truncated=allow_truncated)
         rows = [row for _, result in results for row in embeddings.rows_of(result, windows)]
@@ -373,7 +378,11 @@ def _audio_files(paths: list[Path]) -> list[Path]:
     return list(reversed(files.values()))
 
 
-def _load(model: str, hop: float | None = None, engine: str = "keras") -> "Classifier | OnnxModel":
+def _load(
+    model: str, hop: float | None = None, engine: str = "keras", threads: int | None = None
+) -> "Classifier | OnnxModel":
+    if threads is not None:
+        limit_threads(threads)
     if engine == "onnx":
         from music_zoo.onnx_model import OnnxModel
 
