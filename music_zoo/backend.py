@@ -82,6 +82,22 @@ def import_keras() -> None:
         import keras  # noqa: F401
 
 
+def limit_threads(threads: int) -> None:
+    """Let decoding and the engine use so many threads; to be called before an engine is imported.
+
+    Args:
+        threads: At least 1.
+    """
+    # PyTorch, TensorFlow and JAX, in this order.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), str(threads))
+
+
+def thread_limit() -> int:
+    """Return how many threads may work at a time: `OMP_NUM_THREADS`, or one for each core."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdecimal() and int(limit) else os.cpu_count() or 1
+
+
 @contextmanager
 def _muffled() -> Iterator[None]:
     """Drop what C++ writes to standard error: TensorFlow always says on import that oneDNN is on."""

@@ -11,13 +11,14 @@ from os import PathLike, fspath
 import numpy as np
 
 from music_zoo.audio import Window, from_array, probe, resample_blocks, split, stream, times
+from music_zoo.backend import thread_limit
 from music_zoo.errors import AudioError, MusicZooError
 from music_zoo.prediction import Prediction
 
 #: Samples in one batch: one window of 30 s at 44.1 kHz. More are no faster on a CPU and cost 80 MB a window.
 BATCH_SAMPLES = 1_400_000
-#: Files decoded at the same time.
-WORKERS = 2
+#: Files decoded at the same time, at most; no more than there are threads.
+MAX_WORKERS = 8
 #: Audio shorter than this, in seconds, is refused: no repetition makes music of a click.
 MIN_SECONDS = 0.1
 
@@ -93,7 +94,7 @@ def infer(
     feeds: deque[_Feed] = deque()
     try:
         todo = iter(audios)
-        feeds.extend(map(open_feed, islice(todo, WORKERS)))
+        feeds.extend(map(open_feed, islice(todo, min(MAX_WORKERS, thread_limit()))))
         while feeds:
             item = _Item(feeds[0])
             waiting.append(item)

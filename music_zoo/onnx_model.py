@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from music_zoo.backend import thread_limit
 from music_zoo.errors import ExportError, MusicZooError
 from music_zoo.inference import hop_samples, infer, predictions
 from music_zoo.prediction import Prediction
@@ -35,7 +36,11 @@ class OnnxModel:
         if not Path(path).is_file():
             raise ExportError(f"{path}: expected an ONNX file, found none; `music-zoo export` writes one.")
         try:
-            self._session = onnxruntime.InferenceSession(path)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = thread_limit()
+            # Threads that wait for the next layer leave their cores to the decoders.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self._session = onnxruntime.InferenceSession(path, options)
             about = self._session.get_modelmeta().custom_metadata_map
             self.name, self.task = about["name"], about["task"]
             self.labels = tuple(json.loads(about["labels"]))

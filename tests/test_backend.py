@@ -111,6 +111,17 @@ def test_a_backend_without_what_models_need_names_the_extra(machine, monkeypatch
         backend.require_backend()
 
 
+def test_threads_are_as_many_as_the_user_or_the_machine_has(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"):
+        monkeypatch.setenv(name, "7")
+    backend.limit_threads(3)
+    assert backend.thread_limit() == 3
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == os.environ["NPROC"] == "3"
+    for unusable in ("", "0", "4,2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", unusable)
+        assert backend.thread_limit() == os.cpu_count()
+
+
 #: Run before anything else: as if only `music-zoo[onnx]` were installed.
 LIGHT_INSTALL = """
 import sys

@@ -122,7 +122,9 @@ def test_all_files_fail_or_there_are_none(tmp_path):
     assert list(run([])) == []
 
 
-def test_inputs_are_asked_for_as_they_are_needed(small_batches, files):
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_inputs_are_asked_for_as_they_are_needed(small_batches, files, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
     asked = []
 
     def audios():
@@ -135,7 +137,7 @@ def test_inputs_are_asked_for_as_they_are_needed(small_batches, files):
     next(results)
     results.close()
     # The first of four windows a batch: files of 0.3, 1.3 and 2.3 s have 1, 3 and 5.
-    assert len(asked) == 2 + inference.WORKERS - 1
+    assert len(asked) == 2 + threads - 1
 
 
 def test_results_come_once_they_are_complete(small_batches, files):
