@@ -54,6 +54,11 @@ class TrainingBatches(Batches):
                 mask(examples, rng)
         return examples, targets
 
+    def close(self) -> None:
+        """End the workers that decode audio, if there are any."""
+        if isinstance(self.source, AudioBatches):
+            self.source.close()
+
 
 def labelled_batches(
     dataset: LogMelDataset | AudioDataset,

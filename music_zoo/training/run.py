@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -271,14 +272,15 @@ class Run:
                 on_epoch_begin=lambda epoch, logs: keras.utils.set_random_seed(seed + epoch)
             )
             if epoch < fit.epochs:
-                trainer.fit(
-                    batches,
-                    epochs=fit.epochs,
-                    initial_epoch=epoch,
-                    shuffle=False,  # the batches are drawn at random already
-                    callbacks=[seeded, validation, checkpoint, Lines(self.say), *self.callbacks],
-                    verbose=0,
-                )
+                with closing(batches):
+                    trainer.fit(
+                        batches,
+                        epochs=fit.epochs,
+                        initial_epoch=epoch,
+                        shuffle=False,  # the batches are drawn at random already
+                        callbacks=[seeded, validation, checkpoint, Lines(self.say), *self.callbacks],
+                        verbose=0,
+                    )
         if self.recipe.precision == "float32":
             return model
         tensors, model = model.tensors(), self.new()  # presets compute in float32

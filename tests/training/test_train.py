@@ -211,6 +211,25 @@ def test_qualities_of_notes_are_learned_calibrated_and_evaluated(toy, notes_fold
     assert found.metrics["roc_auc"] > 0.6  # noise and tones are told apart by anything
 
 
+def test_a_network_of_waveforms_is_trained_on_files(toy, notes_folder, tmp_path, monkeypatch):
+    from music_zoo.models import SampleCNN
+    from music_zoo.training.run import train
+
+    monkeypatch.setattr(SampleCNN, "xla_on_tensorflow", False)  # compiles for longer than it runs
+    recipe = toy(
+        data="nsynth",
+        encoder="sample-cnn",
+        encoder_options={"widths": [4] * 5},
+        sample_rate=16_000,
+        window=0.1,
+        fit={"epochs": 1, "batch_size": 10, "warmup_epochs": 0},
+    )
+    model = train(recipe, notes_folder, tmp_path / "run", lambda _: None)
+    assert (model.window, model.sample_rate, model.labels) == (0.1, 16_000, ("flute", "organ"))
+    (log,) = csv.DictReader((tmp_path / "run/fit-0/log.csv").read_text().splitlines())
+    assert 0 <= float(log["val_accuracy"]) <= 1
+
+
 def test_a_share_of_the_labels_is_drawn_from_each_class(toy, log_mel_folder, tmp_path):
     from music_zoo.training.run import Run
 
