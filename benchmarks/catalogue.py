@@ -5,7 +5,7 @@
 
 Plain: two processes, one thread each, `classify_many` on half of the files each. Ray: one local cluster. The
 files are 30 s of stereo MP3. A rate is that of the middle 80 % of the files, so without starting and ending,
-which a long run does not notice; whole seconds are beside it. Expected: a ratio of at least 0.85. Ray's
+which a long run does not notice; whole seconds are beside it. Wanted: a ratio of at least 0.85. Ray's
 workers have the priority of the plain processes here (RAY_worker_niceness); by Ray's own choice, it is lower.
 """
 
