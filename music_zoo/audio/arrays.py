@@ -74,11 +74,16 @@ def _to_float(audio: np.ndarray) -> np.ndarray:
 
 def mix(samples: np.ndarray) -> np.ndarray:
     """Return the mean of the channels: float32 (samples, channels) -> (samples,)."""
-    channels = samples.shape[1]
-    if channels == 1:
-        return samples[:, 0]
+    first, *others = samples.T
+    if not others:
+        return first
     with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, which check_finite reports
-        return samples @ np.full(channels, 1 / channels, np.float32)  # faster than mean(axis=1)
+        # Faster than mean(axis=1), and on one thread, unlike a product: each file has a thread of its own.
+        mono = first + others[0]
+        for channel in others[1:]:
+            mono += channel
+        mono /= len(samples.T)
+    return mono
 
 
 def is_constant(audio: np.ndarray) -> bool:
