@@ -143,6 +143,7 @@ def tag(
             "--taggram": taggram is not None,
             "--min-confidence": min_confidence is not None,
             "--engine onnx": engine == "onnx",
+            "--threads": threads is not None,
         }
         settings = {"model": model, "hop": hop, "allow_truncated": allow_truncated}
         catalogue_cli.tag_on_ray(paths, output, other, actors=actors, gpus=gpus, **settings)
