@@ -15,7 +15,7 @@ from music_zoo.hub.manifest import read_manifest, update_manifest
 from music_zoo.hub.schema import BundledSource, HubSource, UrlSource
 
 # Of https://huggingface.co/docs/hub/repositories-licenses, those that presets have.
-LICENSES = {"apache-2.0", "cc-by-nc-4.0", "isc", "mit"}
+LICENSES = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "isc", "mit"}
 PRESETS = read_manifest()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
