@@ -25,11 +25,13 @@ SLOW_ON_JAX = {
     "training",
     "augmentation",
     "test_calibrate.py",
+    "test_catalogue.py",
     "test_ensemble.py",
     "test_hub_end_to_end.py",
     "test_hub_models.py",
     "test_published_presets.py",
     "test_training_cli.py",
+    "test_similarity.py",
     "test_untrained.py",
 }
 

@@ -63,7 +63,8 @@ def model_card(name: str, entry: PresetEntry, repo: str, picture: str = "") -> s
         "probabilities that are meant to be taken at their word where the calibration below says so. Not to "
         "judge people, and not for decisions without a person.",
         "Limits": entry.limits,
-        "Training data": entry.training_data + _command("Trained with", entry.training_command)
+        "Training data": entry.training_data
+        + _command("Trained with", entry.training_command)
         + (f"\n\nThis took {entry.training_cost}." if entry.training_cost else ""),
         "Results": "\n\n".join(_table(result, calibration=False) for result in entry.results),
         "Calibration": "\n\n".join(

@@ -91,7 +91,7 @@ def _affine(x, scale, shift, axis: int):
 
 
 def _parts(axes: list[int], *arrays):
-    """Split arrays of one shape along axes until what is made of a part stays in the cache. Parts are views."""
+    """Split arrays of one shape along axes, into views, until what a part becomes stays in the cache."""
     axis, *others = axes
     shape = arrays[0].shape
     count = min(shape[axis], 1 + math.prod(shape) // CACHED)
