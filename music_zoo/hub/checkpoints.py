@@ -159,9 +159,9 @@ def _open_legacy(file: IO[bytes]) -> tuple[Any, Callable[[_Storage], bytes]]:
     content = unpickler.load()
     data: dict[str, bytes] = {}
     for key in _Unpickler(file).load():
-        count = int.from_bytes(file.read(8), "little")
-        storage = unpickler.storages[key]
-        if count != storage.size:
+        head, storage = file.read(8), unpickler.storages[key]
+        count = int.from_bytes(head, "little")
+        if len(head) != 8 or count != storage.size:
             raise ValueError(f"a storage of {count} numbers in place of {storage.size}")
         data[key] = file.read(count * np.dtype(storage.dtype).itemsize)
     if file.read(1):

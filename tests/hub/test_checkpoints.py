@@ -115,6 +115,14 @@ def test_a_file_cut_anywhere_is_refused(save):
             read_pytorch(path)
 
 
+def test_a_count_of_nothing_that_is_cut_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"empty": torch.zeros(0)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(PresetError, match="expected a PyTorch checkpoint"):
+        read_pytorch(path)
+
+
 def test_bytes_behind_the_end_are_refused(tmp_path):
     path = tmp_path / "checkpoint.pth"
     torch.save(tensors(), path, _use_new_zipfile_serialization=False)
