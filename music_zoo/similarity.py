@@ -24,6 +24,7 @@ VECTORS, ROWS, ABOUT = "vectors.usearch", "rows.arrow", "index.json"
 BATCH_ROWS = 10_000
 #: How many candidates a search keeps in view: more find more of the true neighbours, and take longer.
 EXPANSION = 128
+_DAMAGED = "expected an index, but its files are damaged; write it again with `music-zoo index`"
 
 
 class Neighbour(NamedTuple):
@@ -49,7 +50,7 @@ class Stored:
     """
 
     def __init__(self, path: str | PathLike):
-        parquet = _import("pyarrow.parquet", "similarity")
+        parquet = _import("pyarrow.parquet")
         path = Path(path)
         if path.is_dir():
             tracks = path / "tracks"
@@ -137,20 +138,27 @@ class Index:
         origin: As of `Stored`.
 
     Raises:
-        MusicZooError: No index, or usearch is not installed.
+        MusicZooError: No index, a damaged one, or usearch is not installed.
     """
 
     def __init__(self, folder: str | PathLike):
-        usearch = _import("usearch.index", "similarity")
+        usearch = _import("usearch.index")
         import pyarrow
 
         folder = Path(folder)
         if not is_index(folder):
             raise MusicZooError(f"{folder}: expected an index; `music-zoo index` writes one.")
-        self.origin = json.loads((folder / ABOUT).read_text("utf-8"))
-        self._graph = usearch.Index.restore(str(folder / VECTORS), view=True)
+        try:
+            self.origin = json.loads((folder / ABOUT).read_text("utf-8"))
+            graph = usearch.Index.restore(str(folder / VECTORS), view=True)  # None of a file that is none
+            self._rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / ROWS))).read_all()
+        except (OSError, RuntimeError, ValueError) as error:  # pyarrow's are of these, usearch's too
+            raise MusicZooError(f"{folder}: {_DAMAGED}: {error}") from error
+        is_noted = isinstance(self.origin, dict) and {"preset", "model"} <= self.origin.keys()
+        if graph is None or len(graph) != len(self._rows) or not is_noted:
+            raise MusicZooError(f"{folder}: {_DAMAGED}.")
+        self._graph = graph
         self._graph.expansion_search = EXPANSION
-        self._rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / ROWS))).read_all()
 
     def __len__(self) -> int:
         return len(self._graph)
@@ -175,7 +183,7 @@ class Index:
         Raises:
             MusicZooError: The folder exists, or usearch is not installed.
         """
-        usearch = _import("usearch.index", "similarity")
+        usearch = _import("usearch.index")
         import shutil
 
         import pyarrow
@@ -217,11 +225,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(length, np.finfo(np.float32).tiny)
 
 
-def _import(module: str, extra: str):
+def _import(module: str):
     from importlib import import_module
 
     try:
         return import_module(module)
     except ImportError as error:
         name = module.split(".")[0]
-        raise MusicZooError(f'Similar music needs {name}: pip install "music-zoo[{extra}]"') from error
+        raise MusicZooError(f'Similar music needs {name}: pip install "music-zoo[similarity]"') from error

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -100,6 +101,17 @@ def test_what_holds_no_embeddings_is_refused(tmp_path, folder):
         Stored(tmp_path / "unknown.parquet")
     with pytest.raises(MusicZooError, match="expected an index"):
         Index(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["index.json", "rows.arrow", "vectors.usearch"])
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_damaged_index_is_refused(tmp_path, folder, name, kept):
+    damaged = tmp_path / "index"
+    shutil.copytree(folder / "index", damaged)
+    whole = (damaged / name).read_bytes()
+    (damaged / name).write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(MusicZooError, match="index: expected an index, but its files are damaged"):
+        Index(damaged)
 
 
 def test_an_index_takes_the_place_of_nothing(tmp_path, folder):
