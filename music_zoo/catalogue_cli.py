@@ -1,6 +1,7 @@
 """What `music-zoo tag --ray` does."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -17,18 +18,21 @@ def tag_on_ray(
     allow_truncated: bool,
     actors: int | None,
     gpus: float,
-) -> None:
+) -> NoReturn:
     """Write a catalogue and say what it holds.
 
     Args:
         paths: Audio files, folders, and lists of files and URIs.
         output: The folder to write to.
         unusable: Options of `tag` that do not go with --ray, and whether they were given.
-        model: As elsewhere.
-        hop: As elsewhere.
-        allow_truncated: As elsewhere.
+        model: See `write_catalogue`.
+        hop: See `write_catalogue`.
+        allow_truncated: See `write_catalogue`.
         actors: See `write_catalogue`.
         gpus: See `write_catalogue`.
+
+    Raises:
+        Exit: Always: 0, 1 if files failed, 130 if interrupted.
     """
     from music_zoo.catalogue import read_sources, write_catalogue
     from music_zoo.progress import counting

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import pyarrow
 
+from music_zoo.backend import import_keras, limit_threads
 from music_zoo.catalogue.sources import fetched
 from music_zoo.catalogue.store import Track
 from music_zoo.errors import MusicZooError
@@ -74,11 +75,9 @@ class Tagger:
 
     def __init__(self, model: str, cut: Cut, folder: str, backend: str | None, threads: int | None):
         if threads:  # before Keras is imported, here and in no process but these
-            os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads))
+            limit_threads(threads)
         if backend:
             os.environ["KERAS_BACKEND"] = backend
-        from music_zoo.backend import import_keras
-
         import_keras()
         import keras
 
