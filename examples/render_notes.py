@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
 
+    if args.output.exists():
+        parser.error(f"--output: expected a new folder; {args.output} exists")
     audio = args.output / "audio"
     audio.mkdir(parents=True)
     examples = json.loads((args.notes / "examples.json").read_text(encoding="utf-8"))
@@ -75,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = csv.writer(table, lineterminator="\n")
         for family, font, program in track(instruments, description="rendering"):
             name = f"{family}_{font}_{program:03}"
-            count = args.per_family // (len(FAMILIES[family][0]) * len(SOUNDFONTS))
+            count = max(1, args.per_family // (len(FAMILIES[family][0]) * len(SOUNDFONTS)))
             rng = np.random.default_rng((args.seed, list(SOUNDFONTS).index(font), program))
             for note, about, samples in render(name, family, font, program, count, rng):
                 soundfile.write(audio / f"{note}.opus", samples, SAMPLE_RATE, format="OGG", subtype="OPUS")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+import keras
 import numpy as np
 
 from music_zoo import load
@@ -158,7 +159,7 @@ def speed(name: str, repeats: int = 5) -> str:
         model.predict_on_batch(windows)
         seconds.append(time.perf_counter() - start)
     rate = count * model.window / np.median(seconds[1:])
-    return f"{rate:.0f} x real time ({os.cpu_count()} threads, TensorFlow)"
+    return f"{rate:.0f} x real time ({os.cpu_count()} threads, {keras.backend.backend()})"
 
 
 def draw_map(name: str, data: str, path: Path) -> Path:

@@ -73,8 +73,13 @@ def settings_of(values: Mapping[str, Any], kind: type[BaseModel] = Settings) -> 
     try:
         return kind(**values)
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        raise PretrainingError(f"Settings: {'; '.join(wrong)}.") from error
+        raise PretrainingError(f"Settings: {wrong_settings(error)}.") from error
+
+
+def wrong_settings(error: ValidationError) -> str:
+    """Say which settings cannot be, and why."""
+    wrong = [": ".join([".".join(map(str, one["loc"])), one["msg"]]) for one in error.errors()]
+    return "; ".join(each.removeprefix(": ") for each in wrong)
 
 
 def resolved(settings: Settings, dataset: LogMelDataset | AudioDataset) -> Settings:
