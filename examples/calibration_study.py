@@ -47,9 +47,10 @@ from music_zoo.evaluation import (
 )
 from music_zoo.evaluation.embedded import embed_split
 from music_zoo.files import replacing
+from music_zoo.training.data import open_data
 from music_zoo.training.examples import vggish
 from music_zoo.training.recipe import Recipe, read_recipe
-from music_zoo.training.run import open_data, train
+from music_zoo.training.run import train
 
 #: The study's numbers: of one network the mean (and standard deviation) over five, of the ensemble without
 #: and with a temperature. Accuracies in percent are from its Table 1, errors (MAE) from its Table 2,

@@ -4,8 +4,8 @@ Lu, Wang, Won, Choi, Song: "SpecTNT: a time-frequency transformer for music audi
 arXiv:2110.09127), built from the paper's description. The only public code, MWM-io/SpecTNT-pytorch, is not
 the authors', and swaps tokens and features before each attention: there, channels attend to each other, not
 frequencies. What the description leaves open is our choice: all sizes, decibels, batch normalisation of the
-input, one residual block that quarters time, the normalised output, and that the clip's token, having no
-frame, has no part in the spectral layers.
+input, one residual block that quarters time, the normalised output, that bands may be pooled to fewer tokens,
+and that the clip's token, having no frame, has no part in the spectral layers.
 """
 
 import keras
@@ -106,7 +106,7 @@ class SpecTNT(Backbone):
     What the tokens attend to, `music_zoo.layers.attention.attention_maps` shows.
 
     Args:
-        n_mels: Mel bands of the input; each is a token of the spectral layers.
+        n_mels: Mel bands of the input.
         spectral_dim: Channels of the residual block, width of the spectral tokens.
         temporal_dim: Width of the temporal tokens.
         depth: Blocks.
@@ -114,12 +114,16 @@ class SpecTNT(Backbone):
         temporal_heads: Attention heads over time.
         positions: Steps of four frames that have a learned embedding: the most there can be.
         clip_token: Whether a token of its own sums up the clip.
+        bands_per_token: Neighbouring mel bands that become one token of the spectral layers.
         dropout: Rate in the transformers, while training.
         name: Name of the model.
 
     Input `(batch, n_mels, frames)` of 4 to `4 * positions + 3` frames, output the embedding
     `(batch, temporal_dim)`. Without `clip_token` 8 frames or more, and an embedding of every four frames,
     `(batch, frames // 4, temporal_dim)`.
+
+    Raises:
+        ValueError: Mel bands that `bands_per_token` does not divide.
     """
 
     def __init__(
@@ -132,19 +136,26 @@ class SpecTNT(Backbone):
         temporal_heads: int = 8,
         positions: int = 512,
         clip_token: bool = True,
+        bands_per_token: int = 1,
         dropout: float = 0.15,
         name: str = "spectnt",
     ):
+        if n_mels % bands_per_token:
+            raise ValueError(
+                f"SpecTNT: {n_mels} mel bands do not make tokens of {bands_per_token} bands each."
+            )
         features = keras.Input((n_mels, None), name="features")
         x = batch_norm(mel_image(features, n_mels, min_frames=4 if clip_token else 8), "input_norm")
         x = residual_block(x, spectral_dim, "residual")
-        x = layers.MaxPooling2D((1, 4), name="residual_pool")(x)
+        x = layers.MaxPooling2D((bands_per_token, 4), name="residual_pool")(x)
         x = layers.Permute((2, 1, 3), name="steps")(x)  # (batch, steps, bins, channels)
         temporal = TemporalEmbedding(temporal_dim, positions)(x)
         if clip_token:
             temporal = ClassToken("zeros", name="clip_token")(temporal)
         spectral = ClassToken("zeros", name="frequency_class_token")(x)
-        spectral = LearnedPositions(1 + n_mels, initializer="zeros", name="frequency_positions")(spectral)
+        spectral = LearnedPositions(
+            1 + n_mels // bands_per_token, initializer="zeros", name="frequency_positions"
+        )(spectral)
         heads = (spectral_heads, temporal_heads)
         for number in range(depth):
             spectral, temporal = _block(spectral, temporal, int(clip_token), heads, dropout, f"block{number}")
@@ -161,6 +172,7 @@ class SpecTNT(Backbone):
         self.temporal_heads = temporal_heads
         self.positions = positions
         self.clip_token = clip_token
+        self.bands_per_token = bands_per_token
         self.dropout = dropout
 
     def get_config(self) -> dict:
@@ -174,6 +186,7 @@ class SpecTNT(Backbone):
             "temporal_heads": self.temporal_heads,
             "positions": self.positions,
             "clip_token": self.clip_token,
+            "bands_per_token": self.bands_per_token,
             "dropout": self.dropout,
             "name": self.name,
         }

@@ -1,6 +1,7 @@
 """What a network is shown while it is trained by labels: examples, changed at random, and all targets."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from music_zoo.training.recipe import Fit
 #: Parts of the recordings; what a teacher says of one it learned from the others.
 FOLDS = 10
 
+#: From examples to probabilities `(batch, classes)`.
+Teach = Callable[[np.ndarray], np.ndarray]
+
 
 class TrainingBatches(Batches):
     """Batches of another kind, changed at random, with the targets that belong to them.
@@ -26,11 +30,13 @@ class TrainingBatches(Batches):
         source: Gives pairs of examples, `(batch, n_mels, frames)` or `(batch, samples)`, and their rows.
         targets: By name of the output, `(rows, ...)` float32.
         fit: How to change the examples.
+        teach: Given the examples as the network sees them, returns the target `labels` in place of the
+            recordings' own; None: keep these.
     """
 
-    def __init__(self, source: Batches, targets: dict[str, np.ndarray], fit: Fit):
+    def __init__(self, source: Batches, targets: dict[str, np.ndarray], fit: Fit, teach: Teach | None = None):
         super().__init__(source.size, source.batch_size, source.seed)
-        self.source, self.targets, self.fit = source, targets, fit
+        self.source, self.targets, self.fit, self.teach = source, targets, fit, teach
 
     def batch(self, epoch: int, index: int):
         """Return examples and targets."""
@@ -52,6 +58,8 @@ class TrainingBatches(Batches):
                 targets = {name: share * v + (1 - share) * v[partner] for name, v in targets.items()}
             if are_images and self.fit.mask:
                 mask(examples, rng)
+        if self.teach:
+            targets["labels"] = self.teach(examples)
         return examples, targets
 
     def close(self) -> None:
@@ -67,6 +75,7 @@ def labelled_batches(
     fit: Fit,
     seed: int,
     window: tuple[float, int],
+    teach: Teach | None = None,
 ) -> TrainingBatches:
     """Return the batches of a training.
 
@@ -77,6 +86,7 @@ def labelled_batches(
         fit: How to train.
         seed: Of order and changes.
         window: Seconds and sample rate of what the network takes of audio.
+        teach: As for `TrainingBatches`.
 
     Raises:
         DatasetError: Fewer recordings than a batch holds, or shorter than an example.
@@ -94,7 +104,7 @@ def labelled_batches(
             source = AudioBatches(chosen, fit.batch_size, *window, seed)
     except ValueError as error:
         raise DatasetError(f"{dataset.name}: {error}") from error
-    return TrainingBatches(source, targets, fit)
+    return TrainingBatches(source, targets, fit, teach)
 
 
 def equalize(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

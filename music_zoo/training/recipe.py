@@ -12,7 +12,7 @@ from music_zoo.ensemble import CALIBRATE_ON
 from music_zoo.errors import RecipeError
 from music_zoo.models import named_configs
 from music_zoo.pretraining.distillation import DistillSettings
-from music_zoo.pretraining.settings import Precision, Settings
+from music_zoo.pretraining.settings import Precision, Settings, wrong_settings
 
 
 class _Section(BaseModel):
@@ -39,7 +39,10 @@ class Fit(_Section):
         teacher: `"vggish"`: learn also from VGGish embeddings of the recordings (Hershey et al. 2017,
             arXiv:1609.09430; `vggish.npz` in the folder of the data), as a student (Hinton et al. 2015,
             arXiv:1503.02531): predict the embedding, and take as half of the target what classifiers on the
-            embedding say of recordings that they were not trained on.
+            embedding say of recordings that they were not trained on. Else a preset, a preset folder or
+            another run, as `Recipe.start`, with the same labels, and stored features of its front end: the
+            target is what it says of each example just as the network sees it, changed and mixed
+            (Beyer et al. 2022, arXiv:2106.05237).
         tags: Learn also to predict the tags, where the labels are others.
 
     In the last eighth of the epochs nothing is mixed or masked, and the batch statistics become those of real
@@ -60,7 +63,7 @@ class Fit(_Section):
     equalize: bool = True
     mask: bool = True
     mixup: float = Field(0.4, ge=0)
-    teacher: Literal["vggish"] | None = None
+    teacher: str | None = None
     tags: bool = False
 
     @model_validator(mode="after")
@@ -219,5 +222,4 @@ def read_recipe(path: str | PathLike, **overrides: Any) -> Recipe:
     try:
         return Recipe(**values | {name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        wrong = [": ".join([".".join(map(str, one["loc"])), one["msg"]]) for one in error.errors()]
-        raise RecipeError(f"{path}: {'; '.join(each.removeprefix(': ') for each in wrong)}.") from error
+        raise RecipeError(f"{path}: {wrong_settings(error)}.") from error

@@ -1,9 +1,8 @@
 """One run of a recipe, from data to a preset: what `music-zoo train` does."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,21 +12,25 @@ import numpy as np
 from music_zoo.audio_model import AudioModel
 from music_zoo.calibration.fitting import MIN_FILES
 from music_zoo.classifier import Classifier
-from music_zoo.datasets import AudioDataset, AudioSplit, LogMelDataset, compute_log_mels, open_splits
-from music_zoo.datasets.log_mel import FRONT_ENDS
+from music_zoo.datasets import LogMelDataset
 from music_zoo.ensemble import CALIBRATE_ON, Ensemble
 from music_zoo.errors import DatasetError, PresetError, RecipeError, UnknownPresetError
 from music_zoo.evaluation import classification_metrics, fit_probe, stratified_fraction
-from music_zoo.evaluation.split_outputs import SplitOutputs, run_recordings, split_outputs, targets_of
+from music_zoo.evaluation.split_outputs import (
+    SplitOutputs,
+    check_features,
+    run_recordings,
+    split_outputs,
+    targets_of,
+)
 from music_zoo.files import replacing
 from music_zoo.hub.preset_files import read_preset, write_preset
-from music_zoo.layers import FrontEnd
 from music_zoo.pretraining.callbacks import Lines
 from music_zoo.pretraining.checkpoints import Checkpoint
 from music_zoo.pretraining.distillation import DistillSettings, distill
 from music_zoo.pretraining.run import compile_for, dtype_policy, new_classifier, pretrain
-from music_zoo.pretraining.settings import named_config
-from music_zoo.training.examples import labelled_batches, training_targets
+from music_zoo.training.data import Dataset, Say, frequent_tags, open_data
+from music_zoo.training.examples import Teach, labelled_batches, training_targets
 from music_zoo.training.recipe import Fit, Recipe
 from music_zoo.zoo import load
 
@@ -36,9 +39,6 @@ WEIGHTS = {"labels": 2.0, "vggish": 1.0, "tags": 10.0}
 
 #: Written into the folder of a part of a run when that is finished: what it depends on, what it scores.
 RESULT = "result.json"
-
-Dataset = LogMelDataset | AudioDataset
-Say = Callable[[str], None]
 
 
 def train(
@@ -248,7 +248,7 @@ class Run:
             place: Folder of the checkpoints.
             about: What decides the run.
         """
-        seed, start = about["seed"], before or self.start
+        seed, start, teach = about["seed"], before or self.start, self.taught(fit)
         with dtype_policy(self.recipe.precision):
             keras.utils.set_random_seed(seed)
             model = self.new()
@@ -259,7 +259,7 @@ class Run:
                 fit, self.dataset, self.folder, rows, labels, len(self.labels), self.tag_names
             )
             window = model.window, model.sample_rate
-            batches = labelled_batches(self.dataset, rows, targets, fit, seed, window)
+            batches = labelled_batches(self.dataset, rows, targets, fit, seed, window, teach)
             trainer = self.trainer(model, targets, fit, len(batches))
             checkpoint = Checkpoint(place, about)
             epoch = batches.epoch = checkpoint.restore(trainer, self.say)
@@ -286,6 +286,29 @@ class Run:
         tensors, model = model.tensors(), self.new()  # presets compute in float32
         model.set_tensors(tensors)
         return model
+
+    def taught(self, fit: Fit) -> Teach | None:
+        """Return what the teacher of a section says of examples, if that is a model."""
+        if fit.teacher in (None, "vggish"):
+            return None
+        teacher = self.find(fit.teacher) or self.new()  # the latter only in a rehearsal
+        if not isinstance(self.dataset, LogMelDataset):
+            raise RecipeError(
+                f"{self.recipe.preset}: only stored features, not audio, have a model as teacher."
+            )
+        check_features(teacher, self.dataset)
+        order = self.order(teacher)
+        network = teacher.view("features", "probabilities")
+        return lambda examples: keras.ops.convert_to_numpy(network.predict_on_batch(examples))[:, order]
+
+    def order(self, teacher: AudioModel) -> list[int]:
+        """Return where among a teacher's labels those of the recipe are."""
+        if teacher.task != self.task or set(teacher.labels) != set(self.labels):
+            raise RecipeError(
+                f"{teacher.name} has other labels than {self.recipe.preset} would have: train both by "
+                "recipes with the same `target` and `min_tag_tracks`, on the same data."
+            )
+        return [teacher.labels.index(label) for label in self.labels]
 
     def trainer(
         self, model: Classifier, targets: dict[str, np.ndarray], fit: Fit, steps_per_epoch: int
@@ -328,11 +351,7 @@ class Run:
             return load(place / "preset"), scores
         settings = self.recipe.distill.model_dump() | {"seed": seed}
         teacher = self.find(settings.pop("teacher")) or self.new()  # the latter only in a rehearsal
-        if set(teacher.labels) != set(self.labels):
-            raise RecipeError(
-                f"{teacher.name} has other labels than {self.recipe.preset} would have: train both by "
-                "recipes with the same `target` and `min_tag_tracks`, on the same data."
-            )
+        self.order(teacher)
         student = distill(
             DistillSettings(**settings), teacher, self.dataset, place / "run", None, self.say, self.callbacks
         )
@@ -415,77 +434,6 @@ class ValidationScore(keras.callbacks.Callback):
             found = split_outputs(self.classifier, self.dataset, "validation")
             scores = classification_metrics(found.means, found.targets, self.classifier.task)
             logs |= {f"val_{name}": scores[name] for name in self.names}
-
-
-# ---- data --------------------------------------------------------------------------------------------------
-
-
-def open_data(recipe: Recipe, folder: Path, output: Path, say: Say, most: int | None = None) -> Dataset:
-    """Return the data set of a recipe; features of audio are computed once, and kept.
-
-    Raises:
-        DatasetError: Another data set, or one that is incomplete.
-    """
-    dataset = open_splits(folder)
-    if dataset.name != recipe.data and not dataset.name.startswith(f"{recipe.data}-"):
-        raise DatasetError(f"{recipe.preset} learns from {recipe.data}; {folder} holds {dataset.name}.")
-    if most is not None:
-        dataset = few(dataset, most)
-    own = named_config(recipe.encoder)["front_end"]["layers"]
-    front_end = recipe.front_end or FRONT_ENDS.get(dataset.name)
-    if isinstance(dataset, LogMelDataset) or not (own and front_end):
-        return dataset
-    kept = output / "features"
-    say(f"features of {dataset.name}, kept in {kept}")
-    return compute_log_mels(dataset, FrontEnd.from_config(front_end), recipe.seconds, kept)
-
-
-def few(dataset: Dataset, most: int) -> Dataset:
-    """Return a data set with so many recordings of each label in a split, or enough to be calibrated on."""
-
-    def chosen(targets: np.ndarray) -> np.ndarray:
-        keys = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        keys, rank = np.asarray(keys), np.empty(len(keys), int)
-        for key in np.unique(keys):
-            rank[keys == key] = np.arange(np.sum(keys == key))
-        count = max(most, -(-MIN_FILES // len(np.unique(keys))))
-        return np.flatnonzero(rank < count)
-
-    if isinstance(dataset, LogMelDataset):
-        splits = np.full_like(dataset.splits, "")
-        for name in ("train", "validation"):
-            rows = np.flatnonzero(dataset.splits == name)
-            splits[rows[chosen(dataset.targets[rows])]] = name
-        return replace(dataset, splits=splits)
-    parts = {}
-    for name in ("train", "validation"):
-        paths, targets, ids = dataset.split(name)
-        rows = chosen(targets)
-        parts[name] = AudioSplit(tuple(paths[r] for r in rows), targets[rows], tuple(ids[r] for r in rows))
-    return AudioDataset(
-        dataset.name,
-        dataset.root,
-        dataset.labels,
-        dataset.task,
-        parts,
-        archive="the files",
-        tags=dataset.tags,
-    )
-
-
-def frequent_tags(dataset: Dataset, least: int) -> tuple[str, ...]:
-    """Return the sorted names of the tags that so many training recordings have, but not all of them.
-
-    Raises:
-        DatasetError: There are none.
-    """
-    every = dataset.tag_names
-    counts = dataset.tag_targets("train", every).sum(axis=0) if every else np.zeros(0)
-    total = len(dataset.split("train").ids)
-    names = tuple(name for name, count in zip(every, counts, strict=True) if least <= count < total)
-    if not names:
-        raise DatasetError(f"{dataset.name} has no tag that {least} training recordings have, but not all.")
-    return names
 
 
 def _scores(scores: dict[str, float]) -> str:

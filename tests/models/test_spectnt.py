@@ -114,3 +114,13 @@ def test_a_frame_classifier_shares_the_backbone_and_labels_every_four_frames():
     np.testing.assert_allclose(*map(ops.convert_to_numpy, (model(features(17)), expected)), atol=1e-5)
     with pytest.raises(ValueError, match="clip_token=False"):
         frame_classifier(SpecTNT(**SMALL), 3)
+
+
+def test_bands_are_pooled_to_fewer_tokens():
+    backbone = SpecTNT(**SMALL | {"n_mels": 6, "bands_per_token": 3})
+    images = np.random.default_rng(0).normal(size=(2, 6, 17)).astype("float32")
+    spectral = attention_maps(backbone)(images)["block0_spectral_attention"]
+    assert tuple(spectral.shape) == (2, 4, 2, 3, 3)  # two tokens of three bands, and the class token
+    assert SpecTNT.from_config(backbone.get_config()).bands_per_token == 3
+    with pytest.raises(ValueError, match="5 mel bands do not make tokens of 2"):
+        SpecTNT(**SMALL | {"bands_per_token": 2})

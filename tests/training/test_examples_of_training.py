@@ -72,6 +72,13 @@ def test_a_batch_depends_on_seed_epoch_and_number_alone():
     assert not np.array_equal(first.batch(1, 1)[0], first.batch(2, 1)[0])
 
 
+def test_a_teacher_is_shown_what_the_network_is_shown():
+    taught = batches(mixup=1.0, mask=True, roll=True)
+    taught.teach = lambda examples: examples.mean(axis=(1, 2))[:, None]
+    images, targets = taught.batch(0, 0)
+    np.testing.assert_array_equal(targets["labels"][:, 0], images.mean(axis=(1, 2)))
+
+
 def test_rolled_images_go_on_at_their_start():
     from music_zoo.datasets.batches import ImageBatches
     from music_zoo.training.examples import TrainingBatches

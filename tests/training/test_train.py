@@ -130,6 +130,29 @@ def test_a_frozen_network_gets_the_head_of_a_linear_probe(toy, log_mel_folder, t
     np.testing.assert_allclose(found, regression.predict_proba(scaler.transform(x)), atol=0.01)
 
 
+def test_a_model_teaches_what_it_says_of_each_example(toy, log_mel_folder, notes_folder, tmp_path):
+    from music_zoo.training.run import Run, train
+
+    teacher = train(toy(), log_mel_folder, tmp_path / "teacher", lambda _: None)
+    fit = {"epochs": 2, "batch_size": 20, "warmup_epochs": 0, "crop": 16, "teacher": "teacher"}
+    student = train(toy(preset="student", fit=fit), log_mel_folder, tmp_path / "student", lambda _: None)
+    assert student.labels == teacher.labels
+
+    run = Run(toy(fit=fit), log_mel_folder, tmp_path / "student", lambda _: None, (), None)
+    run.labels = run.labels[::-1]  # a teacher may have them in another order
+    examples = np.random.default_rng(0).random((3, 128, 20), dtype=np.float32)
+    said = run.taught(run.recipe.fit[0])(examples)
+    expected = teacher.view("features", "probabilities").predict(examples, verbose=0)
+    np.testing.assert_allclose(said, expected[:, ::-1], atol=1e-5)
+    with pytest.raises(RecipeError, match="toy needs nobody"):
+        train(toy(fit=fit | {"teacher": "nobody"}), log_mel_folder, tmp_path / "run")
+    with pytest.raises(RecipeError, match="has other labels than toy would have"):
+        train(toy(target="tags", fit=fit), log_mel_folder, tmp_path / "run")
+    with pytest.raises(RecipeError, match="only stored features, not audio"):
+        waves = {"encoder": "sample-cnn", "sample_rate": 16_000, "window": 0.1}
+        train(toy(data="nsynth", fit=fit, **waves), notes_folder, tmp_path / "run")
+
+
 def test_of_several_fits_the_best_on_the_validation_split_is_kept(toy, log_mel_folder, tmp_path):
     from music_zoo.training.run import train
 
