@@ -11,6 +11,8 @@ same round, the median over rounds: below 1 ours is faster. `share` is the rate 
 that of large matrix products. Memory is the most that a process has held, with all that it has imported and
 with what its backend needs to compile.
 
+All processes keep what memory is freed (`music_zoo.backend.keep_freed_memory`), as `music-zoo pretrain` does:
+else a quarter of the time is the system's, to fill new memory with zeros, and how much depends on chance.
 Only an idle machine gives true ratios. On a busy one, `--threads 1 --cpu-time` serves.
 """
 
@@ -93,7 +95,8 @@ def measure(name: str, options) -> tuple[dict, dict]:
     """Return what was measured of one step, and the versions of the libraries."""
     case = CASES[name]
     batch = options.batch or case.batch
-    with Workers((PYTORCH, *options.backends), options) as workers:  # fresh ones, for their memory
+    # Fresh processes, for their memory.
+    with Workers((PYTORCH, *options.backends), options, keep_memory=True) as workers:
         rate = max(worker.submit(matrix_gflops, process).result() for process, worker in workers.items())
         gflop, *_ = [worker.submit(_prepare, p, case, batch).result() for p, worker in workers.items()]
         seconds = workers.seconds(options.repeats)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from music_zoo.backend import import_keras, keep_freed_memory
+
 BACKENDS = ("tensorflow", "jax", "torch")
 ONNX, PYTORCH, COMPILED, LIBROSA = "onnx", "plain PyTorch", "torch.compile", "librosa"
 #: What each process measures the speed of, where it is not called as its process is.
@@ -72,14 +74,18 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 class Workers(dict[str, ProcessPoolExecutor]):
-    """The processes by name, in the order of their turns; they end with the `with` block."""
+    """The processes by name, in the order of their turns; they end with the `with` block.
 
-    def __init__(self, names: Iterable[str], options: argparse.Namespace):
+    Args:
+        names: Of the processes.
+        options: With `threads` and `cpu_time`.
+        keep_memory: Whether they keep what memory they free, see `music_zoo.backend.keep_freed_memory`.
+    """
+
+    def __init__(self, names: Iterable[str], options: argparse.Namespace, keep_memory: bool = False):
         context = multiprocessing.get_context("spawn")
-        super().__init__(
-            (name, ProcessPoolExecutor(1, context, _start, (name, options.threads, options.cpu_time)))
-            for name in names
-        )
+        settings = options.threads, options.cpu_time, keep_memory
+        super().__init__((name, ProcessPoolExecutor(1, context, _start, (name, *settings))) for name in names)
 
     def __enter__(self):
         return self
@@ -210,7 +216,7 @@ def silence() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _start(process: str, threads: int, cpu_time: bool) -> None:
+def _start(process: str, threads: int, cpu_time: bool, keep_memory: bool) -> None:
     """Begin a fresh process, which has nothing imported yet."""
     global _clock
     _clock = time.process_time if cpu_time else time.perf_counter
@@ -220,9 +226,9 @@ def _start(process: str, threads: int, cpu_time: bool) -> None:
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), str(threads)
     )
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    if keep_memory:
+        keep_freed_memory()
     if process in BACKENDS:
-        from music_zoo.backend import import_keras
-
         os.environ["KERAS_BACKEND"] = process
         import_keras()
     silence()

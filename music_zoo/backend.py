@@ -1,7 +1,9 @@
 """Which Keras backend to use: the user's choice if there is one, else an installed one, else an error."""
 
+import ctypes
 import json
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +92,20 @@ def limit_threads(threads: int) -> None:
     """
     # PyTorch, TensorFlow and JAX, in this order.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), str(threads))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the arrays to come, until the process ends; elsewhere, do nothing.
+
+    By itself it gives large arrays back to the system at once, and the system fills with zeros what it gives
+    out anew. A training step, which makes and frees the same large arrays each time, spends a quarter of its
+    time on that where arrays are of 100 MB (PyTorch and SampleCNN, `benchmarks/training.py`).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    # Of malloc.h: M_TRIM_THRESHOLD, and M_MMAP_MAX, arrays that are the system's own and not of the heap.
+    for option, value in ((-1, 2**31 - 1), (-4, 0)):
+        ctypes.CDLL(None).mallopt(option, value)
 
 
 def thread_limit() -> int:

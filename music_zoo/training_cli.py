@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from music_zoo.backend import import_keras
+from music_zoo.backend import import_keras, keep_freed_memory
 from music_zoo.errors import DatasetError, PretrainingError
 
 Data = Annotated[Path, typer.Option(help="Folder of a data set: log-mels or audio, see the README.")]
@@ -374,6 +374,7 @@ class _Training:
         self._progress.console.print(message)
 
     def __enter__(self) -> "_Training":
+        keep_freed_memory()
         self._progress.start()
         return self
 

@@ -1,6 +1,7 @@
 """Which backend is chosen, what is said where none is there, and what is imported before its time."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -120,6 +121,26 @@ def test_threads_are_as_many_as_the_user_or_the_machine_has(monkeypatch):
     for unusable in ("", "0", "4,2"):
         monkeypatch.setenv("OMP_NUM_THREADS", unusable)
         assert backend.thread_limit() == os.cpu_count()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_used_again():
+    program = """
+import resource, numpy as np
+from music_zoo.backend import keep_freed_memory
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.full(25_000_000, 1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+pages()
+given_back = pages()
+keep_freed_memory()
+pages()
+print(given_back, pages())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < given_back / 10
 
 
 #: Run before anything else: as if only `music-zoo[onnx]` were installed.

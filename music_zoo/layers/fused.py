@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 #: Numbers of an intermediate result that a processor's cache takes.
-CACHED = 2**18
+CACHED = 2**19
 
 
 @keras.saving.register_keras_serializable(package="music_zoo")
@@ -111,17 +111,26 @@ def _normalized(x, gamma, beta, axis: int, epsilon: float):
 
     @ops.custom_gradient
     def normalize(x, gamma, beta):
-        mean = ops.mean(x, axis=axes)
-        about = _for_channels(mean, axis, rank)
-        variance = sum(ops.sum(ops.square(part - about), axis=axes) for (part,) in _parts(axes, x)) / count
+        # Both in one pass, about the mean of a part, so that the difference of squares loses no digits.
+        about = ops.mean(next(_parts(axes, x))[0], axis=axes, keepdims=True)
+        sums = squares = 0.0
+        for (part,) in _parts(axes, x):
+            part = part - about
+            sums += ops.sum(part, axis=axes)
+            squares += ops.sum(ops.square(part), axis=axes)
+        sums /= count
+        mean = ops.reshape(about, [-1]) + sums
+        variance = ops.maximum(squares / count - ops.square(sums), 0.0)
         moments.extend((mean, variance))
         inverse_std = ops.rsqrt(variance + epsilon)
         scale = gamma * inverse_std
 
         def gradient(*args, upstream):
             # Ioffe and Szegedy 2015, arXiv:1502.03167, section 3, gathered into one multiple of x.
-            to_beta = ops.sum(upstream, axis=axes)
-            products = sum(ops.sum(up * part, axis=axes) for up, part in _parts(axes, upstream, x))
+            to_beta = products = 0.0
+            for up, part in _parts(axes, upstream, x):
+                to_beta += ops.sum(up, axis=axes)
+                products += ops.sum(up * part, axis=axes)
             to_gamma = (products - mean * to_beta) * inverse_std
             slope = -inverse_std * to_gamma / count
             shift = _for_channels(-mean * slope - to_beta / count, axis, rank)
