@@ -16,7 +16,7 @@ from music_zoo.calibration.base import Calibrator
 from music_zoo.calibration.calibrators import new_calibrator
 from music_zoo.errors import MusicZooError, PresetError
 from music_zoo.hub.preset_files import PresetFiles, check_tensors, write_preset
-from music_zoo.inference import Inference, hop_samples, infer, predictions
+from music_zoo.inference import Cut, Inference, infer, predictions
 from music_zoo.layers import FrontEnd
 from music_zoo.prediction import Prediction
 from music_zoo.task_model import TASKS, TaskModel
@@ -340,9 +340,7 @@ class AudioModel(TaskModel):
         return infer(
             self.view("waveform", outputs),
             audios,
-            sample_rate=self.sample_rate,
-            window=self.window_samples,
-            hop=hop_samples(self, hop),
+            Cut.of(self, hop),
             allow_truncated=allow_truncated,
             progress=progress,
         )

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -91,7 +92,14 @@ def options(
 @app.command()
 def tag(
     paths: Paths,
-    model: Model = DEFAULT_MODEL,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Preset, preset folder, or hf://organisation/repository@revision; may be repeated, and each "
+            f"file is decoded once. [default: {DEFAULT_MODEL}]",
+            show_default=False,
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to print.")] = 3,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, with every probability.")
@@ -135,8 +143,10 @@ def tag(
 
     Files that cannot be used are reported and skipped; the exit status is then 1.
     """
+    models = model or [DEFAULT_MODEL]
     if ray:
         other = {
+            "a second --model": len(models) > 1,
             "--json": as_json,
             "--csv": as_csv,
             "--windows": windows,
@@ -145,33 +155,36 @@ def tag(
             "--engine onnx": engine == "onnx",
             "--threads": threads is not None,
         }
-        settings = {"model": model, "hop": hop, "allow_truncated": allow_truncated}
+        settings = {"model": models[0], "hop": hop, "allow_truncated": allow_truncated}
         catalogue_cli.tag_on_ray(paths, output, other, actors=actors, gpus=gpus, **settings)
     if actors is not None or gpus:
         raise typer.BadParameter("--actors and --gpus belong to --ray.")
+    from music_zoo.inference import classify_together
     from music_zoo.progress import Run
     from music_zoo.records import Format, RecordWriter
 
+    if len(models) > 1 and (as_csv or taggram):
+        raise typer.BadParameter("--csv and --taggram show one --model; --json holds any number.")
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other.")
     files = _audio_files(paths)
     pictures = _pictures(taggram, files)
-    classifier = _load(model, hop, engine, threads)
+    classifiers = [_load(name, hop, engine, threads) for name in models]
     settings = {"hop": hop, "allow_truncated": allow_truncated, "min_confidence": min_confidence}
     records = RecordWriter(
         output,
         sources=[str(file) for file in files],
-        labels=classifier.labels,
+        labels=[label for classifier in classifiers for label in classifier.labels],
         format=Format("json" if as_json else "csv" if as_csv else "text", top, windows, min_confidence),
-        settings={"model": model, **settings},
+        settings={"model": models[0] if len(models) == 1 else models, **settings},
     )
     with records, Run(files, None if output is None else records.done) as run:
-        for file, result in run.follow(classifier.classify_many, **settings):
+        for file, results in run.follow(partial(classify_together, classifiers), **settings):
             if file in pictures:
-                run.say(f"wrote {result.plot(pictures[file])}")
-            records.write(result)
+                run.say(f"wrote {results[0].plot(pictures[file])}")
+            records.write(*results)
             if output or as_json or as_csv:  # the text on the screen has them already
-                for note in result.notes:
+                for note in dict.fromkeys(note for result in results for note in result.notes):
                     run.say(f"{file}: {note}")
     if output is not None:
         run.say(f"wrote {output}: {run.finished} files")

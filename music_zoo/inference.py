@@ -1,11 +1,12 @@
-"""Files of any length and number through a model in bounded memory: decoded ahead, batched across files."""
+"""Files of any length and number through models in bounded memory: decoded ahead, batched across files."""
 
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from heapq import merge
+from itertools import count, islice
 from os import PathLike, fspath
 
 import numpy as np
@@ -42,71 +43,112 @@ class Inference:
     notes: tuple[str, ...]
 
 
-def infer(
-    model,
-    audios: Iterable,
-    *,
-    sample_rate: int,
-    window: int,
-    hop: int,
-    allow_truncated: bool = False,
-    progress: Callable[[float], None] | None = None,
-) -> Iterator[Inference | MusicZooError]:
-    """Run a model over all windows of all audio.
+@dataclass(frozen=True)
+class Cut:
+    """How audio is cut into the windows of a model.
 
-    Args:
-        model: A `keras.Model` from windows `(batch, window)` to `(batch, ...)`.
-        audios: Files, or pairs of an array (`(samples,)` or `(channels, samples)`) and its sample rate in Hz.
-        sample_rate: That the model expects, in Hz.
+    Attributes:
+        sample_rate: In Hz.
         window: Length of a window in samples.
         hop: Samples from the start of one window to that of the next.
+    """
+
+    sample_rate: int
+    window: int
+    hop: int
+
+    @classmethod
+    def of(cls, model, hop: float | None = None) -> "Cut":
+        """Return that of a model.
+
+        Args:
+            model: With `window` in seconds and `sample_rate` in Hz.
+            hop: In seconds; the window's length if None.
+
+        Raises:
+            ValueError: `hop` is not above 0, or longer than the window.
+        """
+        if hop is not None and not 0 < hop <= model.window:
+            raise ValueError(f"`hop` must lie between 0 and the window of {model.window} s, got {hop}.")
+        rate = model.sample_rate
+        return cls(rate, round(model.window * rate), max(1, round((hop or model.window) * rate)))
+
+    @property
+    def batch_size(self) -> int:
+        """Windows in a batch, at most."""
+        return max(1, BATCH_SAMPLES // self.window)
+
+
+def infer(model, audios: Iterable, cut: Cut, **options) -> Iterator[Inference | MusicZooError]:
+    """Run one model over all windows of all audio; arguments and results as of `infer_together`."""
+    for result in infer_together([model], audios, [cut], **options):
+        yield result if isinstance(result, MusicZooError) else result[0]
+
+
+def infer_together(
+    models: Sequence,
+    audios: Iterable,
+    cuts: Sequence[Cut],
+    *,
+    allow_truncated: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[tuple[Inference, ...] | MusicZooError]:
+    """Run models over all windows of all audio, which is decoded once for all of them.
+
+    Args:
+        models: Each a `keras.Model` from windows `(batch, window)` to `(batch, ...)`, or like one.
+        audios: Files, or pairs of an array (`(samples,)` or `(channels, samples)`) and its sample rate in Hz.
+        cuts: What windows each model takes.
         allow_truncated: Take what can be decoded of a file that ends before its header says.
-        progress: Called with the seconds of audio that have newly gone through the model; over all windows of
-            a file they add up to its duration.
+        progress: Called with the seconds of audio that have newly gone through the models; over all windows
+            of a file they add up to its duration.
 
     Yields:
-        For each input, in order, its result or, where it cannot be used, the error.
+        For each input, in order, the result of each model or, where it cannot be used, the error.
     """
-    batch_size = max(1, BATCH_SAMPLES // window)
+    room = sum(cut.batch_size for cut in cuts)
     stop = threading.Event()
 
     def open_feed(audio) -> _Feed:
-        feed = _Feed(audio, batch_size, stop)
-        feed.start(sample_rate, window, hop, allow_truncated)
+        feed = _Feed(audio, room, stop)
+        feed.start(cuts, allow_truncated)
         return feed
 
     waiting: deque[_Item] = deque()
-    batch: list[tuple[_Item, Window]] = []
+    batches: list[list[tuple[_Item, Window]]] = [[] for _ in models]
 
-    def run_batch() -> None:
+    def run_batch(number: int) -> None:
+        batch, cut = batches[number], cuts[number]
         if not batch:
             return
-        outputs = predict(model, [window.samples for _, window in batch], batch_size)
-        fresh = sum(item.add(window, output) for (item, window), output in zip(batch, outputs, strict=True))
+        outputs = predict(models[number], [window.samples for _, window in batch], cut.batch_size)
+        pairs = zip(batch, outputs, strict=True)
+        fresh = sum(item.add(number, window, output) for (item, window), output in pairs)
         batch.clear()
         if progress:
-            progress(fresh / sample_rate)
+            progress(fresh / cut.sample_rate / len(models))
 
-    def finished() -> Iterator[Inference | MusicZooError]:
+    def finished() -> Iterator[tuple[Inference, ...] | MusicZooError]:
         while waiting and waiting[0].is_complete:
-            yield waiting.popleft().result(sample_rate)
+            yield waiting.popleft().result(cuts)
 
     feeds: deque[_Feed] = deque()
     try:
         todo = iter(audios)
         feeds.extend(map(open_feed, islice(todo, min(MAX_WORKERS, thread_limit()))))
         while feeds:
-            item = _Item(feeds[0])
+            item = _Item(feeds[0], [_Outputs() for _ in models])
             waiting.append(item)
-            for piece in item.read():
-                batch.append((item, piece))
-                if len(batch) == batch_size:
-                    run_batch()
+            for number, piece in item.read():
+                batches[number].append((item, piece))
+                if len(batches[number]) == cuts[number].batch_size:
+                    run_batch(number)
                     yield from finished()
             feeds.popleft().thread.join()
             feeds.extend(map(open_feed, islice(todo, 1)))
             yield from finished()
-        run_batch()
+        for number in range(len(models)):
+            run_batch(number)
         yield from finished()
     finally:
         stop.set()
@@ -114,19 +156,36 @@ def infer(
             feed.thread.join()
 
 
-def hop_samples(model, hop: float | None) -> int:
-    """Return the samples from the start of one window to that of the next.
+def classify_together(
+    models: Sequence,
+    audios: Iterable,
+    *,
+    hop: float | None = None,
+    min_confidence: float | None = None,
+    **options,
+) -> Iterator[tuple[Prediction, ...] | MusicZooError]:
+    """Classify many files by several models, each file decoded once.
 
     Args:
-        model: With `window` in seconds and `sample_rate` in Hz.
-        hop: In seconds; the window's length if None.
+        models: Classifiers, ensembles or exported files (`OnnxModel`).
+        audios: As of `infer_together`.
+        hop: Seconds from the start of one window to that of the next; each model's window if None.
+        min_confidence: Each model abstains where it is less sure than this; None: they never do.
+        **options: `allow_truncated` and `progress`, as of `infer_together`.
+
+    Yields:
+        For each input, in order, a prediction of each model or, where it cannot be used, the error.
 
     Raises:
-        ValueError: Not above 0, or longer than the window.
+        ValueError: `hop` or `min_confidence` out of range.
     """
-    if hop is not None and not 0 < hop <= model.window:
-        raise ValueError(f"`hop` must lie between 0 and the window of {model.window} s, got {hop}.")
-    return max(1, round((hop or model.window) * model.sample_rate))
+    cuts = [Cut.of(model, hop) for model in models]
+    for result in infer_together([model.view() for model in models], audios, cuts, **options):
+        if isinstance(result, MusicZooError):
+            yield result
+        else:
+            pairs = zip(models, result, strict=True)
+            yield tuple(next(predictions(model, [one], min_confidence)) for model, one in pairs)
 
 
 def predict(model, windows: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
@@ -177,42 +236,46 @@ class Windows:
     Args:
         audio: A file, or a pair of an array and its sample rate.
         source: What errors call it.
-        sample_rate: Of the windows, in Hz.
-        window: Length of a window in samples.
-        hop: Samples from the start of one window to that of the next.
-        allow_truncated: As in `infer`.
+        cuts: The kinds of windows, one or several.
+        allow_truncated: As in `infer_together`.
 
     Attributes:
-        notes: Once all windows have been read: what to know before trusting what a model makes of them.
+        notes: Once all windows have been read: of each kind, what to know before trusting what a model makes
+            of them.
     """
 
-    def __init__(
-        self, audio, source: str, sample_rate: int, window: int, hop: int, allow_truncated: bool = False
-    ):
-        self._audio, self._source = audio, source
-        self._sample_rate, self._window, self._hop = sample_rate, window, hop
+    def __init__(self, audio, source: str, cuts: Sequence[Cut], allow_truncated: bool = False):
+        self._audio, self._source, self._cuts = audio, source, cuts
         self._allow_truncated = allow_truncated
-        self.notes: tuple[str, ...] = ()
+        self.notes: list[tuple[str, ...]] = []
 
-    def __iter__(self) -> Iterator[Window]:
+    def __iter__(self) -> Iterator[tuple[int, Window]]:
+        """Yield number of the kind and window, in the order in which windows end."""
         blocks, own_rate = _open(self._audio, self._allow_truncated)
         listened = _Listened(blocks)
-        for piece in split(resample_blocks(listened, own_rate, self._sample_rate), self._window, self._hop):
-            if piece.stop < min(self._window, MIN_SECONDS * self._sample_rate):
+        heard = _shared(listened, len(self._cuts))
+        kinds = [self._windows(*each, own_rate) for each in zip(count(), heard, self._cuts)]
+        yield from merge(*kinds, key=lambda entry: entry[1].stop / self._cuts[entry[0]].sample_rate)
+        self.notes = [_notes(listened.is_constant, own_rate, cut.sample_rate) for cut in self._cuts]
+
+    def _windows(
+        self, number: int, blocks: Iterable[np.ndarray], cut: Cut, own_rate: int
+    ) -> Iterator[tuple[int, Window]]:
+        for piece in split(resample_blocks(blocks, own_rate, cut.sample_rate), cut.window, cut.hop):
+            if piece.stop < min(cut.window, MIN_SECONDS * cut.sample_rate):
                 raise AudioError(
-                    f"{self._source}: {piece.stop / self._sample_rate:.4f} s of audio are too short to "
+                    f"{self._source}: {piece.stop / cut.sample_rate:.4f} s of audio are too short to "
                     f"classify; expected at least {MIN_SECONDS} s."
                 )
-            yield piece
-        self.notes = _notes(listened.is_constant, own_rate, self._sample_rate)
+            yield number, piece
 
 
 @dataclass
 class _End:
-    """The last thing in a feed: how many windows there were, or why it ended early."""
+    """The last thing in a feed: how many windows of each kind there were, or why it ended early."""
 
-    windows: int = 0
-    notes: tuple[str, ...] = ()
+    windows: list[int]
+    notes: Sequence[tuple[str, ...]] = ()
     error: BaseException | None = None
 
 
@@ -231,14 +294,14 @@ class _Feed:
         self.thread = threading.Thread(target=self.fill, args=settings, name="decode", daemon=True)
         self.thread.start()
 
-    def fill(self, sample_rate: int, window: int, hop: int, allow_truncated: bool) -> None:
-        end = _End()
-        windows = Windows(self.audio, self.source, sample_rate, window, hop, allow_truncated)
+    def fill(self, cuts: Sequence[Cut], allow_truncated: bool) -> None:
+        end = _End([0] * len(cuts))
+        windows = Windows(self.audio, self.source, cuts, allow_truncated)
         try:
-            for piece in windows:
-                if not self._put(piece):
+            for number, piece in windows:
+                if not self._put((number, piece)):
                     return
-                end.windows += 1
+                end.windows[number] += 1
             end.notes = windows.notes
         except BaseException as error:  # handed to the reader, which raises what is no fault of the audio
             end.error = error
@@ -276,39 +339,72 @@ class _Listened:
         return self._low >= self._high
 
 
+def _shared(blocks: Iterable[np.ndarray], listeners: int) -> list[Iterator[np.ndarray]]:
+    """Return an iterator over the blocks for each listener, which keep what another has not heard yet.
+
+    `itertools.tee` would keep the last 57 blocks that all have heard, too.
+    """
+    source, unheard = iter(blocks), [deque() for _ in range(listeners)]
+
+    def listen(own: deque) -> Iterator[np.ndarray]:
+        while True:
+            if not own:
+                block = next(source, None)
+                if block is None:
+                    return
+                for each in unheard:
+                    each.append(block)
+            yield own.popleft()
+
+    return [listen(each) for each in unheard]
+
+
+@dataclass
+class _Outputs:
+    """What one model has made of one piece of audio so far."""
+
+    bounds: list[tuple[int, int]] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+
+
 @dataclass
 class _Item:
-    """One piece of audio on its way through the model."""
+    """One piece of audio on its way through the models."""
 
     feed: _Feed
-    bounds: list[tuple[int, int]] = field(default_factory=list)
-    outputs: list[np.ndarray] = field(default_factory=list)
+    outputs: list[_Outputs]
     end: _End | None = None
 
-    def read(self) -> Iterator[Window]:
+    def read(self) -> Iterator[tuple[int, Window]]:
         while not isinstance(entry := self.feed.queue.get(), _End):
             yield entry
         if entry.error is not None and not isinstance(entry.error, MusicZooError):
             raise entry.error
         self.end = entry
 
-    def add(self, window: Window, output: np.ndarray) -> int:
-        """Keep the output of the next window; return how many samples were in no window before it."""
-        known = self.bounds[-1][1] if self.bounds else 0
-        self.bounds.append((window.start, window.stop))
-        self.outputs.append(output)
+    def add(self, number: int, window: Window, output: np.ndarray) -> int:
+        """Keep a model's output of the next window; return how many samples were in no window before it."""
+        bounds = self.outputs[number].bounds
+        known = bounds[-1][1] if bounds else 0
+        bounds.append((window.start, window.stop))
+        self.outputs[number].rows.append(output)
         return window.stop - known
 
     @property
     def is_complete(self) -> bool:
-        return self.end is not None and (self.end.error is not None or len(self.outputs) == self.end.windows)
+        if self.end is None:
+            return False
+        return self.end.error is not None or [len(each.rows) for each in self.outputs] == self.end.windows
 
-    def result(self, sample_rate: int) -> Inference | MusicZooError:
+    def result(self, cuts: Sequence[Cut]) -> tuple[Inference, ...] | MusicZooError:
         if self.end.error is not None:
             return self.end.error
-        seconds = times(self.bounds, sample_rate)
-        duration = float(seconds[-1, 1])
-        return Inference(self.feed.source, np.stack(self.outputs), seconds, duration, self.end.notes)
+        results = []
+        for made, cut, notes in zip(self.outputs, cuts, self.end.notes, strict=True):
+            seconds = times(made.bounds, cut.sample_rate)
+            duration = float(seconds[-1, 1])
+            results.append(Inference(self.feed.source, np.stack(made.rows), seconds, duration, notes))
+        return tuple(results)
 
 
 def _open(audio, allow_truncated: bool) -> tuple[Iterable[np.ndarray], int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from music_zoo.backend import thread_limit
 from music_zoo.errors import ExportError, MusicZooError
-from music_zoo.inference import hop_samples, infer, predictions
+from music_zoo.inference import Cut, infer, predictions
 from music_zoo.prediction import Prediction
 
 
@@ -56,6 +56,10 @@ class OnnxModel:
         """Return the probabilities `(batch, classes)` of windows `(batch, window_samples)`, both float32."""
         return self._session.run(["probabilities"], {"waveform": windows})[0]
 
+    def view(self) -> "OnnxModel":
+        """Return all of it, as from waveform to probabilities is all that a file holds."""
+        return self
+
     def classify_many(
         self,
         audios: Iterable,
@@ -69,9 +73,7 @@ class OnnxModel:
         results = infer(
             self,
             audios,
-            sample_rate=self.sample_rate,
-            window=self.window_samples,
-            hop=hop_samples(self, hop),
+            Cut.of(self, hop),
             allow_truncated=allow_truncated,
             progress=progress,
         )

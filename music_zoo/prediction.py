@@ -88,9 +88,15 @@ class Prediction:
             ]
         return result
 
-    def to_text(self, n: int = 5) -> str:
-        """Return the source, whether it abstains, its `n` most probable labels and the notes, a line each."""
-        lines = [f"{self.source}  ({self.duration:.1f} s)"]
+    def to_text(self, n: int = 5, with_model: bool = False) -> str:
+        """Return the source, whether it abstains, its `n` most probable labels and the notes, a line each.
+
+        Args:
+            n: How many labels.
+            with_model: Whether to say whose prediction it is.
+        """
+        model = f"  {self.model}" if with_model else ""
+        lines = [f"{self.source}  ({self.duration:.1f} s){model}"]
         if self.abstains:
             lines.append(f"  abstains: no label reaches {self.min_confidence:.1%}")
         lines += [f"  {probability:6.1%}  {label}" for label, probability in self.top(n)]

@@ -37,10 +37,10 @@ class Format:
         abstains = [] if self.min_confidence is None else ["abstains"]
         return _csv_row("source", "duration", "label", *abstains, *labels)
 
-    def record(self, prediction: Prediction) -> str:
-        """Return one prediction, ending in a line break."""
+    def record(self, prediction: Prediction, with_model: bool = False) -> str:
+        """Return one prediction, ending in a line break; the text names the model if that is wanted."""
         if self.kind == "text":
-            return prediction.to_text(self.top) + "\n"
+            return prediction.to_text(self.top, with_model) + "\n"
         if self.kind == "json":
             return json.dumps(prediction.to_dict(taggram=self.windows), ensure_ascii=False) + "\n"
         abstains = [] if self.min_confidence is None else [str(prediction.abstains).lower()]
@@ -60,7 +60,7 @@ class RecordWriter:
     Args:
         path: Where to write; standard output if None.
         sources: All that is to be in the file, but for those that turn out to be unusable.
-        labels: Of the classifier.
+        labels: Of the classifier, or of all.
         format: How to write.
         settings: What else must be equal for predictions to belong into one file: plain values, by name.
 
@@ -113,13 +113,15 @@ class RecordWriter:
         if exception_type is None:
             self._part.unlink()
 
-    def write(self, prediction: Prediction) -> None:
-        """Write one prediction: at once to the screen, or into the journal."""
-        record = self._format.record(prediction)
+    def write(self, *predictions: Prediction) -> None:
+        """Write what one model or several say of a source: at once to the screen, or into the journal."""
+        several = len(predictions) > 1
+        record = "".join(self._format.record(prediction, several) for prediction in predictions)
         if self._journal is None:
             _print(record)
         else:
-            self._places[prediction.source] = self._append(_journal_line([prediction.source, record]))
+            source = predictions[0].source
+            self._places[source] = self._append(_journal_line([source, record]))
 
     def _append(self, line: bytes) -> int:
         """Add a line to the journal and return its place."""

@@ -18,6 +18,7 @@ from music_zoo import cli  # noqa: E402
 from music_zoo.catalogue import read_sources, stages  # noqa: E402
 from music_zoo.catalogue.store import Store, Track  # noqa: E402
 from music_zoo.errors import MusicZooError  # noqa: E402
+from music_zoo.inference import Cut  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 NEEDS_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: music-zoo[ray]")
@@ -133,10 +134,10 @@ def test_stages_do_as_classify_does_however_files_are_cut_up(
     uri = Path(songs[2]).as_uri()
     sources = [*songs, "missing.wav", uri, "s4://bucket/song.wav", str(tmp_path / "cut.wav")]
     monkeypatch.setattr(stages, "BLOCK_BYTES", 3 * 4 * 8000)  # windows; some files have more
-    cut = stages.Cut(sample_rate=8000, window=8000, hop=4000, allow_truncated=False)
+    cut = Cut(sample_rate=8000, window=8000, hop=4000)
     kind = stages.WindowTagger if apart else stages.Tagger
-    tagger = kind(str(preset), cut, str(tmp_path), None, None)
-    blocks = list(stages.decode(files(sources), cut, str(tmp_path))) if apart else [files(sources)]
+    tagger = kind(str(preset), cut, False, str(tmp_path), None, None)
+    blocks = list(stages.decode(files(sources), cut, False, str(tmp_path))) if apart else [files(sources)]
     assert len(blocks) > 3 or not apart
     sums = stages.Sums(3, 8000)
     results = [result for block in reversed(blocks) for result in sums.add(tagger(block))]  # in any order

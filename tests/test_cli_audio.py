@@ -91,6 +91,21 @@ def test_tag_as_json_with_windows(invoke, music):
     assert [(w["start"], w["end"]) for w in entry["windows"]] == [(0, 1), (1, 2), (1.5, 2.5)]
 
 
+def test_several_models_tag_a_file_one_after_the_other(invoke, music, preset, tmp_path, small_classifier):
+    one = invoke("tag", "music/a/song.wav", "--top", "2").stdout.splitlines()
+    two = invoke("tag", "music/a/song.wav", "--top", "2", "--model", preset).stdout.splitlines()
+    name = small_classifier.name
+    assert two == 2 * [f"{one[0]}  {name}", *one[1:]]
+    result = invoke("tag", music, "--json", "--model", preset, "--output", "out.json")
+    assert result.exit_code == 1  # one file is no audio
+    records = [json.loads(line) for line in (tmp_path / "out.json").read_text().splitlines()]
+    assert len(records) == 2 * 5 and {record["model"] for record in records} == {name}
+    assert [record["source"] for record in records[::2]] == [record["source"] for record in records[1::2]]
+    for refused in (["--csv"], ["--taggram", "t.png"]):
+        result = invoke("tag", "music/a/song.wav", "--model", preset, *refused)
+        assert result.exit_code == 2 and "one --model" in result.stderr
+
+
 def test_a_file_given_twice_is_tagged_once(invoke, music, tmp_path):
     paths = ["music/b", "music/b/song.wav", "music/a/../b/song.wav", tmp_path / "music" / "b"]
     assert len(invoke("tag", *paths, "--json").stdout.splitlines()) == 4

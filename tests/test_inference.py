@@ -11,7 +11,7 @@ import soundfile
 
 from music_zoo import AudioError, inference
 from music_zoo.audio import split
-from music_zoo.inference import infer
+from music_zoo.inference import Cut, infer, infer_together
 
 RATE = 8000
 WINDOW = 4000
@@ -33,7 +33,7 @@ class Statistics:
 
 
 def run(audios, model=None, hop=WINDOW, **options):
-    return infer(model or Statistics(), audios, sample_rate=RATE, window=WINDOW, hop=hop, **options)
+    return infer(model or Statistics(), audios, Cut(RATE, WINDOW, hop), **options)
 
 
 def noise(seconds: float, seed: int) -> np.ndarray:
@@ -72,6 +72,26 @@ def test_batches_that_reach_across_files_change_nothing(small_batches, files, ho
         np.testing.assert_array_equal(result.times, times)
         assert result.duration == times[-1, 1]
     assert all(shape == (4, WINDOW) for shape in model.shapes[:-1])  # full but for the last
+
+
+def test_models_that_listen_together_hear_what_each_hears_alone(small_batches, files, monkeypatch):
+    opened, own = [], inference._open
+    monkeypatch.setattr(inference, "_open", lambda audio, cut: opened.append(audio) or own(audio, cut))
+    cuts = [Cut(RATE, WINDOW, 1500), Cut(RATE // 2, 700, 700), Cut(RATE, WINDOW // 3, 400)]
+    files = [*files[:3], "missing.wav", *files[3:]]
+    seconds = []
+    models = [Statistics() for _ in cuts]
+    together = list(infer_together(models, files, cuts, progress=seconds.append))
+    assert len(opened) == len(files)
+    assert isinstance(together.pop(3), AudioError)
+    assert sum(seconds) == pytest.approx(sum(results[0].duration for results in together))
+    del files[3]
+    for number, cut in enumerate(cuts):
+        alone = list(infer(Statistics(), files, cut))
+        for mine, results in zip(alone, together, strict=True):
+            np.testing.assert_allclose(results[number].outputs, mine.outputs, atol=1e-6)
+            np.testing.assert_array_equal(results[number].times, mine.times)
+            assert (results[number].source, results[number].notes) == (mine.source, mine.notes)
 
 
 def test_the_last_batch_is_filled_up_to_a_power_of_two(small_batches):
@@ -160,11 +180,11 @@ def test_closing_early_stops_the_threads(small_batches, files, taken, monkeypatc
 
 def test_python_exits_though_results_are_left(files):
     script = f"""
-from music_zoo.inference import infer
+from music_zoo.inference import Cut, infer
 class Model:
     def predict_on_batch(self, windows):
         return windows
-results = infer(Model(), {[str(path) for path in files]}, sample_rate={RATE}, window=100, hop=100)
+results = infer(Model(), {[str(path) for path in files]}, Cut({RATE}, 100, 100))
 next(results)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
@@ -223,14 +243,18 @@ def test_progress_adds_up_to_the_length_of_the_audio(small_batches, files, hop):
     assert min(seconds) >= 0
 
 
-def test_memory_does_not_grow_with_the_length_of_a_file(monkeypatch, tmp_path, small_batches):
+@pytest.mark.parametrize("listeners", [1, 3])
+def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path, small_batches, listeners):
+    whole = [(RATE, WINDOW), (RATE, 3 * WINDOW), (RATE // 2, 2 * WINDOW)]
+    cuts = [Cut(rate, window, window) for rate, window in whole[:listeners]]
+
     def peak(minutes: int) -> int:
         path = tmp_path / f"{minutes}.wav"
         with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
             for i in range(6 * minutes):
                 file.write(noise(10, i))
         tracemalloc.start()
-        (result,) = run([path])
+        ((result, *_),) = infer_together([Statistics() for _ in cuts], [path], cuts)
         assert len(result.outputs) == 120 * minutes
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -13,7 +13,7 @@ from music_zoo.errors import MusicZooError
 from music_zoo.hub.files import WEIGHTS_FILE
 from music_zoo.hub.preset_files import read_preset
 from music_zoo.hub.schema import FileRecord
-from music_zoo.inference import hop_samples
+from music_zoo.inference import Cut
 from music_zoo.zoo import locate
 
 #: Files that one task decodes: enough to hide what a task costs, few enough to share out evenly.
@@ -86,17 +86,12 @@ def write_catalogue(
         ValueError: `hop` out of range.
     """
     ray = _import_ray()
-    from music_zoo.catalogue.stages import BLOCK_BYTES, FILES, Cut, Sums, Tagger, WindowTagger, decode
+    from music_zoo.catalogue.stages import BLOCK_BYTES, FILES, Sums, Tagger, WindowTagger, decode
     from music_zoo.catalogue.store import Store, Track
 
     preset = locate(model)
     about = _About.of(preset)
-    cut = Cut(
-        about.sample_rate,
-        round(about.window * about.sample_rate),
-        hop_samples(about, hop),
-        allow_truncated,
-    )
+    cut = Cut.of(about, hop)
     weights = FileRecord.of(preset / WEIGHTS_FILE).sha256
     settings = origin(model, hop, allow_truncated) | {"weights": weights}
     with Store(Path(folder), about.labels, settings, **parts) as store:
@@ -109,7 +104,7 @@ def write_catalogue(
                 data.context.enable_progress_bars = False
                 data.context.target_max_block_size = BLOCK_BYTES  # so `decode`'s are neither joined nor cut
                 stages = {"batch_size": None, "batch_format": "pyarrow"}
-                decoding = {"cut": cut, "folder": os.getcwd()}
+                decoding = {"cut": cut, "allow_truncated": allow_truncated, "folder": os.getcwd()}
                 if gpus:
                     data = data.map_batches(decode, fn_kwargs=decoding, num_cpus=1, **stages)
                 if actors is None:

@@ -9,7 +9,7 @@ pieces, of which `Sums` puts together what belongs together.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow
@@ -18,7 +18,7 @@ from music_zoo.backend import import_keras, limit_threads
 from music_zoo.catalogue.sources import fetched
 from music_zoo.catalogue.store import Track
 from music_zoo.errors import MusicZooError
-from music_zoo.inference import BATCH_SAMPLES, Windows, infer, predict
+from music_zoo.inference import Cut, Windows, infer, predict
 
 #: Windows travel in blocks of about so many bytes: large beside what a task costs, small beside the memory.
 BLOCK_BYTES = 16 << 20
@@ -52,28 +52,27 @@ _SUMS = pyarrow.schema(
 )
 
 
-@dataclass(frozen=True)
-class Cut:
-    """How audio is cut into windows: arguments of `infer` and `Windows` in `music_zoo.inference`."""
-
-    sample_rate: int
-    window: int
-    hop: int
-    allow_truncated: bool
-
-
 class Tagger:
     """The model and decoders, in a process that keeps the model: files to sums over their windows.
 
     Args:
         model: As in `music_zoo.load`.
         cut: How to cut.
+        allow_truncated: As in `music_zoo.inference.infer_together`.
         folder: That relative paths start from.
         backend: Of Keras.
         threads: For the model, where the backend lets itself be told; its own choice if None.
     """
 
-    def __init__(self, model: str, cut: Cut, folder: str, backend: str | None, threads: int | None):
+    def __init__(
+        self,
+        model: str,
+        cut: Cut,
+        allow_truncated: bool,
+        folder: str,
+        backend: str | None,
+        threads: int | None,
+    ):
         if threads:  # before Keras is imported, here and in no process but these
             limit_threads(threads)
         if backend:
@@ -93,7 +92,7 @@ class Tagger:
             xla_on_tensorflow=loaded.xla_on_tensorflow,
             name=f"{loaded.name}_catalogue",
         )
-        self._cut, self._folder = cut, folder
+        self._cut, self._allow_truncated, self._folder = cut, allow_truncated, folder
 
     def __call__(self, files: pyarrow.Table) -> pyarrow.Table:
         """Return a row as of `_SUMS` for each file, which are as `FILES`."""
@@ -104,7 +103,8 @@ class Tagger:
                     rows.append((source, b"", 0, 0, 0, [], _message(path)))
                 else:
                     usable.append((source, path))
-            results = infer(self._network, [path for _, path in usable], **asdict(self._cut))
+            local = [path for _, path in usable]
+            results = infer(self._network, local, self._cut, allow_truncated=self._allow_truncated)
             for (source, path), result in zip(usable, results, strict=True):
                 if isinstance(result, MusicZooError):
                     rows.append((source, b"", 0, 0, 0, [], _message(result, path, source)))
@@ -115,12 +115,12 @@ class Tagger:
         return _table(rows, _SUMS)
 
 
-def decode(files: pyarrow.Table, cut: Cut, folder: str) -> Iterator[pyarrow.Table]:
+def decode(files: pyarrow.Table, cut: Cut, allow_truncated: bool, folder: str) -> Iterator[pyarrow.Table]:
     """Decode files, as `FILES`, into blocks of windows, as `_WINDOWS`, for `WindowTagger`."""
     rows, size = [], 0
     with _opened(files, folder) as opened:
         for source, path in opened:
-            for row in _read(source, path, cut):
+            for row in _read(source, path, cut, allow_truncated):
                 rows.append(row)
                 size += len(row[1] or ())
                 if size >= BLOCK_BYTES:
@@ -130,16 +130,16 @@ def decode(files: pyarrow.Table, cut: Cut, folder: str) -> Iterator[pyarrow.Tabl
         yield _table(rows, _WINDOWS)
 
 
-def _read(source: str, path: str | Exception, cut: Cut) -> Iterator[tuple]:
+def _read(source: str, path: str | Exception, cut: Cut, allow_truncated: bool) -> Iterator[tuple]:
     total, notes, error = 0, (), None
     try:
         if isinstance(path, Exception):
             raise path
-        windows = Windows(path, source, **asdict(cut))
-        for piece in windows:
+        windows = Windows(path, source, [cut], allow_truncated)
+        for _, piece in windows:
             yield source, memoryview(piece.samples).cast("B"), piece.stop, None, None, None
             total += 1
-        notes = windows.notes
+        (notes,) = windows.notes
     except Exception as raised:
         error = _message(raised, str(path), source)
     yield source, None, None, total, notes, error
@@ -151,7 +151,7 @@ class WindowTagger(Tagger):
     def __call__(self, block: pyarrow.Table) -> pyarrow.Table:
         """Return a row as of `_SUMS` for each file that has a window or its end in the block."""
         samples = [np.frombuffer(one.as_buffer(), np.float32) for one in block["samples"] if one.is_valid]
-        size = max(1, BATCH_SAMPLES // self._cut.window)
+        size = self._cut.batch_size
         batches = (samples[i : i + size] for i in range(0, len(samples), size))
         outputs = (output for batch in batches for output in predict(self._network, batch, size))
         rows: dict[str, list] = {}
