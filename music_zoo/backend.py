@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import os
 import platform
 import sys
@@ -79,6 +80,7 @@ def import_keras() -> None:
         BackendMissingError: As `require_backend`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # else it tells of each shape compiled anew
     with _muffled():
         require_backend()
         import keras  # noqa: F401
