@@ -79,13 +79,16 @@ class Workers(dict[str, ProcessPoolExecutor]):
     Args:
         names: Of the processes.
         options: With `threads` and `cpu_time`.
-        keep_memory: Whether they keep what memory they free, see `music_zoo.backend.keep_freed_memory`.
+        keep_memory: Which of them keep what memory they free, see `music_zoo.backend.keep_freed_memory`.
     """
 
-    def __init__(self, names: Iterable[str], options: argparse.Namespace, keep_memory: bool = False):
+    def __init__(self, names: Iterable[str], options: argparse.Namespace, keep_memory: Sequence[str] = ()):
         context = multiprocessing.get_context("spawn")
-        settings = options.threads, options.cpu_time, keep_memory
-        super().__init__((name, ProcessPoolExecutor(1, context, _start, (name, *settings))) for name in names)
+        settings = options.threads, options.cpu_time
+        super().__init__(
+            (name, ProcessPoolExecutor(1, context, _start, (name, *settings, name in keep_memory)))
+            for name in names
+        )
 
     def __enter__(self):
         return self

@@ -100,8 +100,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep what is freed for the arrays to come, until the process ends; elsewhere, do nothing.
 
     By itself it gives large arrays back to the system at once, and the system fills with zeros what it gives
-    out anew. A training step, which makes and frees the same large arrays each time, spends a quarter of its
-    time on that where arrays are of 100 MB (PyTorch and SampleCNN, `benchmarks/training.py`).
+    out anew. A training step, which makes and frees the same large arrays each time, spends a third of its
+    time on that where arrays are of 80 MB (PyTorch and SampleCNN, `benchmarks/training.py`).
     """
     if platform.libc_ver()[0] != "glibc":
         return
