@@ -179,13 +179,15 @@ def classify_together(
     Raises:
         ValueError: `hop` or `min_confidence` out of range.
     """
+    _check_confidence(min_confidence)
     cuts = [Cut.of(model, hop) for model in models]
-    for result in infer_together([model.view() for model in models], audios, cuts, **options):
-        if isinstance(result, MusicZooError):
-            yield result
-        else:
-            pairs = zip(models, result, strict=True)
-            yield tuple(next(predictions(model, [one], min_confidence)) for model, one in pairs)
+    results = infer_together([model.view() for model in models], audios, cuts, **options)
+    return (
+        result
+        if isinstance(result, MusicZooError)
+        else tuple(_prediction(*pair, min_confidence) for pair in zip(models, result, strict=True))
+        for result in results
+    )
 
 
 def predict(model, windows: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
@@ -210,24 +212,31 @@ def predictions(
     Raises:
         ValueError: `min_confidence` is no probability.
     """
+    _check_confidence(min_confidence)
+    return (
+        result if isinstance(result, MusicZooError) else _prediction(model, result, min_confidence)
+        for result in results
+    )
+
+
+def _check_confidence(min_confidence: float | None) -> None:
     if min_confidence is not None and not 0 <= min_confidence <= 1:
         raise ValueError(f"`min_confidence` must lie between 0 and 1, got {min_confidence}.")
-    for result in results:
-        if isinstance(result, MusicZooError):
-            yield result
-        else:
-            yield Prediction(
-                source=result.source,
-                model=model.name,
-                task=model.task,
-                labels=model.labels,
-                probabilities=result.outputs.mean(axis=0),
-                taggram=result.outputs,
-                times=result.times,
-                duration=result.duration,
-                notes=result.notes,
-                min_confidence=min_confidence,
-            )
+
+
+def _prediction(model, result: Inference, min_confidence: float | None) -> Prediction:
+    return Prediction(
+        source=result.source,
+        model=model.name,
+        task=model.task,
+        labels=model.labels,
+        probabilities=result.outputs.mean(axis=0),
+        taggram=result.outputs,
+        times=result.times,
+        duration=result.duration,
+        notes=result.notes,
+        min_confidence=min_confidence,
+    )
 
 
 class Windows:

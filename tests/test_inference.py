@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 
 from music_zoo import AudioError, inference
 from music_zoo.audio import split
-from music_zoo.inference import Cut, infer, infer_together
+from music_zoo.inference import Cut, classify_together, infer, infer_together
 
 RATE = 8000
 WINDOW = 4000
@@ -92,6 +93,13 @@ def test_models_that_listen_together_hear_what_each_hears_alone(small_batches, f
             np.testing.assert_allclose(results[number].outputs, mine.outputs, atol=1e-6)
             np.testing.assert_array_equal(results[number].times, mine.times)
             assert (results[number].source, results[number].notes) == (mine.source, mine.notes)
+
+
+@pytest.mark.parametrize("wrong", [{"hop": 0.0}, {"hop": 2.0}, {"min_confidence": 1.5}])
+def test_classifying_together_refuses_settings_before_it_decodes(wrong):
+    model = SimpleNamespace(sample_rate=RATE, window=1.0, view=Statistics)
+    with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must lie between 0 and"):
+        classify_together([model], ["missing.wav"], **wrong)
 
 
 def test_the_last_batch_is_filled_up_to_a_power_of_two(small_batches):

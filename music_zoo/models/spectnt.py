@@ -140,7 +140,7 @@ class SpecTNT(Backbone):
         dropout: float = 0.15,
         name: str = "spectnt",
     ):
-        if n_mels % bands_per_token:
+        if bands_per_token < 1 or n_mels % bands_per_token:
             raise ValueError(
                 f"SpecTNT: {n_mels} mel bands do not make tokens of {bands_per_token} bands each."
             )

@@ -291,11 +291,12 @@ class Run:
         """Return what the teacher of a section says of examples, if that is a model."""
         if fit.teacher in (None, "vggish"):
             return None
-        teacher = self.find(fit.teacher) or self.new()  # the latter only in a rehearsal
         if not isinstance(self.dataset, LogMelDataset):
             raise RecipeError(
-                f"{self.recipe.preset}: only stored features, not audio, have a model as teacher."
+                f"{self.recipe.preset}: a model teaches stored features only, and {self.dataset.name} is "
+                "audio: leave out `teacher`, or take an encoder of spectrograms, with a `front_end`."
             )
+        teacher = self.find(fit.teacher) or self.new()  # the latter only in a rehearsal
         check_features(teacher, self.dataset)
         order = self.order(teacher)
         network = teacher.view("features", "probabilities")

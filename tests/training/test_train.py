@@ -148,7 +148,7 @@ def test_a_model_teaches_what_it_says_of_each_example(toy, log_mel_folder, notes
         train(toy(fit=fit | {"teacher": "nobody"}), log_mel_folder, tmp_path / "run")
     with pytest.raises(RecipeError, match="has other labels than toy would have"):
         train(toy(target="tags", fit=fit), log_mel_folder, tmp_path / "run")
-    with pytest.raises(RecipeError, match="only stored features, not audio"):
+    with pytest.raises(RecipeError, match="a model teaches stored features only, and .* is audio"):
         waves = {"encoder": "sample-cnn", "sample_rate": 16_000, "window": 0.1}
         train(toy(data="nsynth", fit=fit, **waves), notes_folder, tmp_path / "run")
 
