@@ -1,7 +1,7 @@
 """What a network is shown while it is trained by labels: examples, changed at random, and all targets."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +30,23 @@ class TrainingBatches(Batches):
         source: Gives pairs of examples, `(batch, n_mels, frames)` or `(batch, samples)`, and their rows.
         targets: By name of the output, `(rows, ...)` float32.
         fit: How to change the examples.
-        teach: Given the examples as the network sees them, returns the target `labels` in place of the
-            recordings' own; None: keep these.
+        teach: What models say of the examples as the network sees them. The mean of it, and of what VGGish
+            says if that teaches, too, is the target `labels` in place of the recordings' own; without any,
+            these are kept.
     """
 
-    def __init__(self, source: Batches, targets: dict[str, np.ndarray], fit: Fit, teach: Teach | None = None):
+    def __init__(
+        self, source: Batches, targets: dict[str, np.ndarray], fit: Fit, teach: Sequence[Teach] = ()
+    ):
         super().__init__(source.size, source.batch_size, source.seed)
         self.source, self.targets, self.fit, self.teach = source, targets, fit, teach
+        self._said: dict[tuple[int, int, bool], np.ndarray] = {}
 
     def batch(self, epoch: int, index: int):
         """Return examples and targets."""
+        is_mixed = epoch < self.fit.epochs * 7 // 8
+        if self.fit.drawn_epochs:
+            epoch %= self.fit.drawn_epochs
         examples, rows = self.source.batch(epoch, index)
         rng = np.random.default_rng((self.seed, epoch, index, 1))
         targets = {name: values[rows] for name, values in self.targets.items()}
@@ -49,7 +56,7 @@ class TrainingBatches(Batches):
             examples = np.stack([np.roll(x, s, axis=1) for x, s in zip(examples, starts, strict=True)])
         if are_images and self.fit.equalize:
             examples = equalize(examples, rng)
-        if epoch < self.fit.epochs * 7 // 8:
+        if is_mixed:
             if self.fit.mixup:
                 share = rng.beta(self.fit.mixup, self.fit.mixup, (len(rows), 1)).astype(np.float32)
                 share, partner = np.maximum(share, 1 - share), rng.permutation(len(rows))
@@ -59,7 +66,13 @@ class TrainingBatches(Batches):
             if are_images and self.fit.mask:
                 mask(examples, rng)
         if self.teach:
-            targets["labels"] = self.teach(examples)
+            said = self._said.get((epoch, index, is_mixed))
+            if said is None:
+                said = np.mean([teach(examples) for teach in self.teach], axis=0)
+            if self.fit.drawn_epochs:
+                self._said[epoch, index, is_mixed] = said
+            share = "vggish" in self.fit.teachers and 1 / (len(self.teach) + 1)
+            targets["labels"] = share * targets["labels"] + (1 - share) * said
         return examples, targets
 
     def close(self) -> None:
@@ -75,7 +88,7 @@ def labelled_batches(
     fit: Fit,
     seed: int,
     window: tuple[float, int],
-    teach: Teach | None = None,
+    teach: Sequence[Teach] = (),
 ) -> TrainingBatches:
     """Return the batches of a training.
 
@@ -154,7 +167,7 @@ def training_targets(
     """
     single = labels.ndim == 1
     targets = {"labels": (np.eye(num_classes)[labels] if single else labels).astype(np.float32)}
-    if fit.teacher == "vggish":
+    if "vggish" in fit.teachers:
         embedding = vggish(folder, np.asarray(dataset.split("train").ids)[rows])
         embedding = (embedding - embedding.mean(axis=0)) / (embedding.std(axis=0) + 1e-6)
         task = "single_label" if single else "multi_label"

@@ -36,13 +36,16 @@ class Fit(_Section):
         equalize: Change tone and loudness of each image at random.
         mask: Blank stretches of bands and frames (arXiv:1904.08779).
         mixup: Alpha of mixup (arXiv:1710.09412); 0: none.
-        teacher: `"vggish"`: learn also from VGGish embeddings of the recordings (Hershey et al. 2017,
-            arXiv:1609.09430; `vggish.npz` in the folder of the data), as a student (Hinton et al. 2015,
-            arXiv:1503.02531): predict the embedding, and take as half of the target what classifiers on the
-            embedding say of recordings that they were not trained on. Else a preset, a preset folder or
-            another run, as `Recipe.start`, with the same labels, and stored features of its front end: the
-            target is what it says of each example just as the network sees it, changed and mixed
-            (Beyer et al. 2022, arXiv:2106.05237).
+        teacher: Who teaches; of several, in a list, the mean of what they say is the target. `"vggish"` makes
+            the network a student (Hinton et al. 2015, arXiv:1503.02531) of the recordings' VGGish embeddings
+            (Hershey et al. 2017, arXiv:1609.09430; `vggish.npz` in the folder of the data): it predicts the
+            embedding, and half of the target is what classifiers on embeddings say of recordings that they
+            were not trained on. Any other name is a preset, a preset folder or another run, as
+            `Recipe.start`, with the same labels, and stored features of its front end: it says what it thinks
+            of each example just as the network sees it, changed and mixed (Beyer et al. 2022,
+            arXiv:2106.05237).
+        drawn_epochs: Draw examples for so many epochs only, and show these again and again, so that a model
+            that teaches has to look at each but once; None: draw anew in each epoch.
         tags: Learn also to predict the tags, where the labels are others.
 
     In the last eighth of the epochs nothing is mixed or masked, and the batch statistics become those of real
@@ -63,8 +66,14 @@ class Fit(_Section):
     equalize: bool = True
     mask: bool = True
     mixup: float = Field(0.4, ge=0)
-    teacher: str | None = None
+    teacher: str | list[str] | None = None
+    drawn_epochs: int | None = Field(None, gt=0)
     tags: bool = False
+
+    @property
+    def teachers(self) -> list[str]:
+        """Who teaches, by name."""
+        return [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
 
     @model_validator(mode="after")
     def _check(self) -> "Fit":

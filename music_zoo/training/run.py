@@ -287,16 +287,19 @@ class Run:
         model.set_tensors(tensors)
         return model
 
-    def taught(self, fit: Fit) -> Teach | None:
-        """Return what the teacher of a section says of examples, if that is a model."""
-        if fit.teacher in (None, "vggish"):
-            return None
-        if not isinstance(self.dataset, LogMelDataset):
+    def taught(self, fit: Fit) -> list[Teach]:
+        """Return what each model that teaches in a section says of examples."""
+        names = [name for name in fit.teachers if name != "vggish"]
+        if names and not isinstance(self.dataset, LogMelDataset):
             raise RecipeError(
                 f"{self.recipe.preset}: a model teaches stored features only, and {self.dataset.name} is "
                 "audio: leave out `teacher`, or take an encoder of spectrograms, with a `front_end`."
             )
-        teacher = self.find(fit.teacher) or self.new()  # the latter only in a rehearsal
+        return [self.teach(name) for name in names]
+
+    def teach(self, name: str) -> Teach:
+        """Return what a model says of examples."""
+        teacher = self.find(name) or self.new()  # the latter only in a rehearsal
         check_features(teacher, self.dataset)
         order = self.order(teacher)
         network = teacher.view("features", "probabilities")

@@ -74,9 +74,43 @@ def test_a_batch_depends_on_seed_epoch_and_number_alone():
 
 def test_a_teacher_is_shown_what_the_network_is_shown():
     taught = batches(mixup=1.0, mask=True, roll=True)
-    taught.teach = lambda examples: examples.mean(axis=(1, 2))[:, None]
+    taught.teach = [lambda examples: examples.mean(axis=(1, 2))[:, None]]
     images, targets = taught.batch(0, 0)
     np.testing.assert_array_equal(targets["labels"][:, 0], images.mean(axis=(1, 2)))
+
+
+def test_of_several_teachers_the_mean_is_the_target():
+    def say(what):
+        return lambda examples: np.full((len(examples), CLASSES), what, np.float32)
+
+    taught = batches()
+    taught.teach = [say(0.2), say(0.6)]
+    np.testing.assert_allclose(taught.batch(0, 0)[1]["labels"], 0.4, rtol=1e-6)
+    own = batches().batch(0, 0)[1]["labels"]  # which VGGish has had a say in, if it teaches
+    taught = batches(teacher=["vggish", "a", "b"])
+    taught.teach = [say(0.2), say(0.6)]
+    np.testing.assert_allclose(taught.batch(0, 0)[1]["labels"], (own + 0.8) / 3, rtol=1e-6)
+
+
+def test_examples_that_are_drawn_once_are_shown_again_and_answered_once():
+    drawn = batches(epochs=16, drawn_epochs=2, mixup=1.0, mask=True)
+    asked = []
+
+    def say(examples):
+        asked.append(examples)
+        return examples.mean(axis=(1, 2))[:, None]
+
+    drawn.teach = [say]
+    epochs = [drawn.batch(epoch, 1) for epoch in range(16)]
+    for epoch, (images, targets) in enumerate(epochs):
+        again_images, again_targets = epochs[epoch % 2 + (14 if epoch >= 14 else 0)]
+        np.testing.assert_array_equal(images, again_images)
+        np.testing.assert_array_equal(targets["labels"], again_targets["labels"])
+    assert len(asked) == 4  # of two epochs, and of the two at the end, in which nothing is mixed
+    assert not np.array_equal(epochs[0][0], epochs[1][0])
+    assert not np.array_equal(epochs[0][0], epochs[14][0])
+    plain = batches(epochs=16, mixup=1.0, mask=True)
+    np.testing.assert_array_equal(plain.batch(1, 1)[0], epochs[1][0])
 
 
 def test_rolled_images_go_on_at_their_start():

@@ -141,9 +141,11 @@ def test_a_model_teaches_what_it_says_of_each_example(toy, log_mel_folder, notes
     run = Run(toy(fit=fit), log_mel_folder, tmp_path / "student", lambda _: None, (), None)
     run.labels = run.labels[::-1]  # a teacher may have them in another order
     examples = np.random.default_rng(0).random((3, 128, 20), dtype=np.float32)
-    said = run.taught(run.recipe.fit[0])(examples)
+    (teach,) = run.taught(run.recipe.fit[0])
     expected = teacher.view("features", "probabilities").predict(examples, verbose=0)
-    np.testing.assert_allclose(said, expected[:, ::-1], atol=1e-5)
+    np.testing.assert_allclose(teach(examples), expected[:, ::-1], atol=1e-5)
+    several = fit | {"teacher": ["vggish", "teacher"], "drawn_epochs": 1}
+    train(toy(preset="both", fit=several), log_mel_folder, tmp_path / "both", lambda _: None)
     with pytest.raises(RecipeError, match="toy needs nobody"):
         train(toy(fit=fit | {"teacher": "nobody"}), log_mel_folder, tmp_path / "run")
     with pytest.raises(RecipeError, match="has other labels than toy would have"):
