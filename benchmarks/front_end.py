@@ -29,6 +29,8 @@ from limits import matrix_gflops
 from turns import BACKENDS, LIBROSA, ONNX, PYTORCH, Table, Workers, milliseconds, ratio, set_pass
 
 SECONDS = 30
+FFT = "FFT alone"
+FFT_BLOCK = 1 << 18  # samples that are transformed at once
 LIMIT = 2e-5  # of the range of features
 
 
@@ -69,7 +71,7 @@ def main() -> None:
     if ONNX in options.backends and not all(map(find_spec, ("tensorflow", "tf2onnx"))):
         print("ONNX is left out: it is made with TensorFlow and tf2onnx.\n")
         options.backends.remove(ONNX)
-    others = [*options.backends, LIBROSA]
+    others = [*options.backends, LIBROSA, FFT]
     results = {}
     with tempfile.TemporaryDirectory() as folder, Workers((PYTORCH, *others), options) as workers:
         rate = max(
@@ -104,8 +106,9 @@ def prepare(setting: Setting, folder: Path, workers: Workers, options) -> float:
         (worker,) = maker.values()
         config = worker.submit(_make, setting, folder, ONNX in options.backends).result()
     gflop, expected = workers[PYTORCH].submit(_prepare, PYTORCH, setting, config, folder, options).result()
+    workers[FFT].submit(_prepare_fft, config, options).result()
     for name, worker in workers.items():
-        if name != PYTORCH:
+        if name not in (PYTORCH, FFT):
             _, features = worker.submit(_prepare, name, setting, config, folder, options).result()
             difference = np.abs(features - expected).max() / np.ptp(expected)
             if not difference <= LIMIT:
@@ -144,10 +147,7 @@ def _make(setting: Setting, folder: Path, with_onnx: bool) -> dict:
 
 def _prepare(process: str, setting: Setting, config: dict, folder: Path, options) -> tuple[float, np.ndarray]:
     """Get ready; return the GFLOP of a batch if this is plain PyTorch, and the features of one clip."""
-    rate = config["sample_rate"]
-    song = songs.song(SECONDS)[:, 0]
-    clip = np.interp(np.arange(SECONDS * rate) * songs.SAMPLE_RATE / rate, np.arange(len(song)), song)
-    clips = np.stack([np.roll(clip, 1000 * n) for n in range(options.batch)]).astype(np.float32)
+    clips = _clips(config["sample_rate"], options.batch)
     run, gflop = _front_end(process, setting, config, folder), 0.0
     if process == PYTORCH:
         gflop = options.batch * _gflop(config)
@@ -155,6 +155,31 @@ def _prepare(process: str, setting: Setting, config: dict, folder: Path, options
     if not options.check:
         set_pass(lambda: run(clips))
     return gflop, features
+
+
+def _clips(rate: int, count: int) -> np.ndarray:
+    """Return clips of a song, `(count, samples)` float32."""
+    song = songs.song(SECONDS)[:, 0]
+    clip = np.interp(np.arange(SECONDS * rate) * songs.SAMPLE_RATE / rate, np.arange(len(song)), song)
+    return np.stack([np.roll(clip, 1000 * n) for n in range(count)]).astype(np.float32)
+
+
+def _prepare_fft(config: dict, options) -> None:
+    """Get ready to transform all frames of the clips."""
+    import torch
+
+    stft = config["layers"][0]["config"]
+    n_fft, hop = stft["n_fft"], stft["hop_length"]
+    clips = torch.from_numpy(_clips(config["sample_rate"], options.batch))
+    frames = torch.nn.functional.pad(clips, (n_fft // 2, n_fft // 2)).unfold(1, n_fft, hop)
+    blocks = (frames * torch.hann_window(n_fft)).flatten(0, 1).split(FFT_BLOCK // n_fft)
+
+    def run() -> None:
+        for block in blocks:
+            torch.fft.rfft(block)
+
+    if not options.check:
+        set_pass(run)
 
 
 def _gflop(config: dict) -> float:

@@ -26,7 +26,10 @@ from music_zoo.backend import import_keras, keep_freed_memory
 BACKENDS = ("tensorflow", "jax", "torch")
 ONNX, PYTORCH, COMPILED, LIBROSA = "onnx", "plain PyTorch", "torch.compile", "librosa"
 #: What each process measures the speed of, where it is not called as its process is.
-LIBRARIES = {ONNX: "onnxruntime", PYTORCH: "torch", COMPILED: "torch", "decode alone": "music_zoo"}
+LIBRARIES = {
+    **{ONNX: "onnxruntime", PYTORCH: "torch", COMPILED: "torch"},
+    **{"decode alone": "music_zoo", "FFT alone": "torch"},
+}
 REST = 0.2  # seconds before each pass, in which the threads of the process before go to sleep
 
 # ---- in the process that asks ------------------------------------------------------------------------------

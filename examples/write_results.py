@@ -3,15 +3,19 @@
     python examples/write_results.py                                     # the page, from the manifest alone
     python examples/write_results.py --speed                             # time the presets first
     python examples/write_results.py --map resnet-fma fma-small-logmel   # draw docs/embedding-map.png anew
+    python examples/write_results.py --curves runs/s3t-swin-fma          # draw docs/validation-curves.png
 
 Figures are not typed: each comes from the manifest's entry, which names the command that measured it.
 `--speed` measures on this machine, which should be idle, and writes what it finds into the manifest. `--map`
 draws the embeddings of a test split by t-SNE (van der Maaten and Hinton 2008), as scikit-learn does.
+`--curves` draws what runs of `music-zoo train` scored on the validation split, epoch by epoch.
 """
 
 import argparse
+import csv
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -36,6 +40,7 @@ METRICS = {
 PICTURES = {
     "reliability.png": "Reliability of resnet-fma on the test split, before and after calibration",
     "label-efficiency.png": "Accuracy of linear probes on 1 to 100 % of the labels, by method of pretraining",
+    "validation-curves.png": "Accuracy on the validation split of FMA-small while networks were trained",
     "embedding-map.png": "Test tracks of FMA-small by their embeddings (t-SNE), coloured by genre",
 }
 
@@ -47,6 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--speed", action="store_true", help="time the presets, into the manifest")
     parser.add_argument("--map", nargs=2, metavar=("PRESET", "DATA"), help="draw the embeddings of a split")
+    parser.add_argument(
+        "--curves", nargs="+", type=Path, metavar="RUN", help="draw validation scores of runs"
+    )
     parser.add_argument("--output", type=Path, help="default: RESULTS.md beside the manifest")
     args = parser.parse_args(arguments)
 
@@ -57,6 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name}: {read_manifest()[name].speed}")
     if args.map:
         print(f"wrote {draw_map(*args.map, output.parent / 'docs' / 'embedding-map.png')}")
+    if args.curves:
+        print(f"wrote {draw_curves(args.curves, output.parent / 'docs' / 'validation-curves.png')}")
     with replacing(output) as temporary:
         temporary.write_text(page(bundled(), output.parent / "docs"), encoding="utf-8")
     print(f"wrote {output}")
@@ -179,6 +189,35 @@ def draw_map(name: str, data: str, path: Path) -> Path:
         axes.scatter(*places[found.targets == number].T, s=10, label=label)
     axes.set(xticks=[], yticks=[], title=f"{name}: embeddings of the test split of {found.dataset} (t-SNE)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return save_figure(figure, path)
+
+
+def draw_curves(runs: Sequence[Path], path: Path) -> Path:
+    """Draw the accuracies in the logs of runs: of nearest neighbours in pretraining, then of the network."""
+    import matplotlib.pyplot as plt
+
+    from music_zoo.plots import save_figure
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    for axes, metric, title in zip(
+        panels,
+        ("knn_accuracy", "val_accuracy"),
+        ("pretraining: nearest neighbours", "training: the network"),
+        strict=True,
+    ):
+        for number, run in enumerate(runs):
+            for log in sorted(run.glob("*/log.csv")):
+                with log.open(newline="") as file:
+                    rows = [row for row in csv.DictReader(file) if row.get(metric, "nan") != "nan"]
+                if rows:
+                    epochs, scores = zip(
+                        *((int(row["epoch"]), float(row[metric])) for row in rows), strict=True
+                    )
+                    axes.plot(epochs, scores, marker="o", color=f"C{number}", label=run.name)
+        axes.set(title=title, xlabel="epoch")
+        if axes.lines:
+            axes.legend(frameon=False)
+    panels[0].set_ylabel("accuracy on the validation split")
     return save_figure(figure, path)
 
 

@@ -231,6 +231,26 @@ def test_results_page_is_current(tmp_path):
     assert all(line in written for line in heads), "write it anew: python examples/write_results.py"
 
 
+def test_validation_curves_are_drawn_from_the_logs_of_runs(tmp_path, monkeypatch):
+    import matplotlib.axes
+
+    logs = {
+        "pretrained": "epoch,knn_accuracy,loss\n1,nan,5.0\n2,0.25,4.0\n",
+        "fit-1": "epoch,loss,val_accuracy,val_nll\n1,3.0,nan,nan\n2,2.0,0.5,1.5\n3,1.0,0.625,1.25\n",
+    }
+    for part, text in logs.items():
+        (tmp_path / "run" / part).mkdir(parents=True)
+        (tmp_path / "run" / part / "log.csv").write_text(text)
+    drawn = []
+    plot = matplotlib.axes.Axes.plot
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "plot", lambda axes, *xy, **how: drawn.append(xy) or plot(axes, *xy, **how)
+    )
+    path = script("write_results").draw_curves([tmp_path / "run"], tmp_path / "curves.png")
+    assert path.stat().st_size > 0
+    assert drawn == [((2,), (0.25,)), ((2, 3), (0.5, 0.625))]
+
+
 def test_rendered_notes_keep_their_length_and_level():
     vary = script("render_notes").vary
     note = np.sin(2 * np.pi * 440 * np.arange(64_000) / 16_000) * np.linspace(1, 0, 64_000)
