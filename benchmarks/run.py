@@ -26,6 +26,7 @@ SCRIPTS = {
     "decode": ("", "--seconds 10 --repeats 3 --rates 16000"),
     "front_end": ("", "--batch 1 --repeats 3"),
     "forward": ("--repeats 5", "--models resnet-compact musicnn-won --batch 2 --repeats 3"),
+    "int8": ("", "--models resnet-fma --repeats 3"),
     "training": ("", "--methods moco --batch 16 --repeats 3"),
     "end_to_end": ("", "--models resnet-fma --references 'plain PyTorch' --files 1 --repeats 3"),
     "startup": ("", "--runs 1 --predictions 1"),

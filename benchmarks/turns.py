@@ -28,7 +28,7 @@ ONNX, PYTORCH, COMPILED, LIBROSA = "onnx", "plain PyTorch", "torch.compile", "li
 #: What each process measures the speed of, where it is not called as its process is.
 LIBRARIES = {
     **{ONNX: "onnxruntime", PYTORCH: "torch", COMPILED: "torch"},
-    **{"decode alone": "music_zoo", "FFT alone": "torch"},
+    **{"decode alone": "music_zoo", "FFT alone": "torch", "int8": "onnxruntime"},
 }
 REST = 0.2  # seconds before each pass, in which the threads of the process before go to sleep
 

@@ -19,6 +19,7 @@ SMALLEST = {
         f"{TORCH} --models resnet-fma --references librosa --files 1 --seconds 31 --repeats 1",
         ["| resnet-fma, torch ", "| resnet-fma, librosa ", "| resnet-fma, decode alone "],
     ),
+    "int8": ("--models resnet-nsynth --repeats 1", ["| resnet-nsynth "]),
     "startup": (f"{TORCH} --runs 1 --predictions 1", ["| music-zoo --help ", "| plain PyTorch "]),
     "memory": (
         f"{TORCH} --files 1 --hours 0.02",
