@@ -267,10 +267,11 @@ class Run:
                 self.say(f"taking up {place} after epoch {epoch} of {fit.epochs}")
             place.mkdir(parents=True, exist_ok=True)
             validation = ValidationScore(model, self.dataset, fit.epochs)
-            # On PyTorch, dropout draws from the global generator, which no checkpoint holds.
-            seeded = keras.callbacks.LambdaCallback(
-                on_epoch_begin=lambda epoch, logs: keras.utils.set_random_seed(seed + epoch)
-            )
+            callbacks = [validation, checkpoint, Lines(self.say), *self.callbacks]
+            if keras.backend.backend() == "torch":
+                # There, dropout draws from the global generator, which no checkpoint holds. (TensorFlow would
+                # compile anew what it trains.)
+                callbacks.insert(0, Seeded(seed))
             if epoch < fit.epochs:
                 with closing(batches):
                     trainer.fit(
@@ -278,7 +279,7 @@ class Run:
                         epochs=fit.epochs,
                         initial_epoch=epoch,
                         shuffle=False,  # the batches are drawn at random already
-                        callbacks=[seeded, validation, checkpoint, Lines(self.say), *self.callbacks],
+                        callbacks=callbacks,
                         verbose=0,
                     )
         if self.recipe.precision == "float32":
@@ -414,6 +415,18 @@ class Run:
         ensembles[chosen].save_preset(self.output / "preset")
         self.say(f"wrote {self.output / 'preset'}: validation {_scores(scores[chosen])}")
         return ensembles[chosen]
+
+
+class Seeded(keras.callbacks.Callback):
+    """Seeds all global generators at the beginning of each epoch, as the seed and its number say."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Seed them."""
+        keras.utils.set_random_seed(self.seed + epoch)
 
 
 class ValidationScore(keras.callbacks.Callback):
