@@ -271,7 +271,10 @@ class Run:
             if keras.backend.backend() == "torch":
                 # There, dropout draws from the global generator, which no checkpoint holds. (TensorFlow would
                 # compile anew what it trains.)
-                callbacks.insert(0, Seeded(seed))
+                def reseed(epoch: int, logs: dict) -> None:
+                    keras.utils.set_random_seed(seed + epoch)
+
+                callbacks.insert(0, keras.callbacks.LambdaCallback(on_epoch_begin=reseed))
             if epoch < fit.epochs:
                 with closing(batches):
                     trainer.fit(
@@ -415,18 +418,6 @@ class Run:
         ensembles[chosen].save_preset(self.output / "preset")
         self.say(f"wrote {self.output / 'preset'}: validation {_scores(scores[chosen])}")
         return ensembles[chosen]
-
-
-class Seeded(keras.callbacks.Callback):
-    """Seeds all global generators at the beginning of each epoch, as the seed and its number say."""
-
-    def __init__(self, seed: int):
-        super().__init__()
-        self.seed = seed
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Seed them."""
-        keras.utils.set_random_seed(self.seed + epoch)
 
 
 class ValidationScore(keras.callbacks.Callback):
