@@ -143,8 +143,8 @@ def _write(source: Path, path: Path, windows: Sequence[np.ndarray]) -> None:
                 raise ExportError(
                     f"{source} has no convolution behind its front end: in 8 bits it would be no faster."
                 )
-            disabled, level = logging.root.manager.disable, logging.WARNING
-            logging.disable(level)  # advice on preprocessing that has been done
+            disabled = logging.root.manager.disable
+            logging.disable(logging.WARNING)  # advice on preprocessing that has been done
             try:
                 quantize_static(
                     prepared,

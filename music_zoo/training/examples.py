@@ -71,7 +71,7 @@ class TrainingBatches(Batches):
                 said = np.mean([teach(examples) for teach in self.teach], axis=0)
             if self.fit.drawn_epochs:
                 self._said[epoch, index, is_mixed] = said
-            share = "vggish" in self.fit.teachers and 1 / (len(self.teach) + 1)
+            share = 1 / (len(self.teach) + 1) if "vggish" in self.fit.teachers else 0.0
             targets["labels"] = share * targets["labels"] + (1 - share) * said
         return examples, targets
 
