@@ -6,7 +6,7 @@
 The card holds what no program can know: description, licence, training data, limits, citation. How it was
 trained and how long that took is read from the recipe of its name; everything else, sizes, hashes, labels and
 results, from the preset, or measured. Weights are rounded to 16-bit floats first, so that what is measured is
-what is bundled. The test split is looked at here.
+what is bundled. The test split is looked at here. A measured speed is kept while the network is the same.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from music_zoo.datasets import open_dataset
 from music_zoo.evaluation.evaluate import evaluate
 from music_zoo.golden import make_golden
 from music_zoo.hub.files import PRESET_FILES
-from music_zoo.hub.manifest import PresetEntry, Result, update_manifest
+from music_zoo.hub.manifest import PresetEntry, Result, read_manifest, update_manifest
 from music_zoo.hub.preset_files import read_preset, write_preset
 from music_zoo.hub.schema import BundledSource, FileRecord
 from music_zoo.training.recipe import read_recipe
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
 
     name = music_zoo.load(args.preset).name
+    before = read_manifest().get(name)
     classifier = bundle(args.preset, PRESETS / name)
     dataset = open_dataset(args.data)
     results = []
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
         data = f"--data {args.data.name} --output runs/{name}"
         training["training_command"] = f"music-zoo train examples/recipes/{recipe.name} {data}"
         training["training_cost"] = read_recipe(recipe).cost
+    files = {file: FileRecord.of(PRESETS / name / file) for file in PRESET_FILES}
+    same_network = before and before.files["config.json"] == files["config.json"]
     entry = PresetEntry(
         **training | json.loads(args.card.read_text()),
         architecture=classifier.architecture,
@@ -78,8 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
         window_seconds=classifier.window,
         parameters=classifier.count_params(),
         sources=(BundledSource(),),
-        files={file: FileRecord.of(PRESETS / name / file) for file in PRESET_FILES},
+        files=files,
         results=tuple(results),
+        speed=before.speed if same_network else "",
     )
     update_manifest(name, entry)
     print(f"wrote {PRESETS / name} and the manifest's entry {name}")

@@ -133,7 +133,7 @@ class Recipe(_Section):
         seconds: How much of the beginning of each recording such features hold.
         dropout: Rate before the head; None: the configuration's.
         start: A preset whose backbone to start from: another run beside the output folder, by its name, or a
-            preset or preset folder.
+            preset or preset folder. Of an ensemble, members start from members.
         pretrain: Pretraining, instead of `start`; what is said above is not repeated in it.
         distill: Training by a teacher, instead of `fit`.
         fit: Sections of supervised training, one after the other; the best by the first metric of

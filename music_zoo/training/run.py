@@ -120,17 +120,21 @@ class Run:
         return Classifier.from_config(classifier.get_config() | {"dropout": self.recipe.dropout})
 
     @cached_property
-    def start(self) -> dict[str, np.ndarray] | None:
-        """The weights to start from, pretrained first if need be; None for random ones."""
+    def starts(self) -> Sequence[AudioModel]:
+        """What to start from, pretrained first if need be: a model for each member; none: random weights."""
         if self.recipe.pretrain:
-            started = pretrain(
-                self.recipe.pretrain, self.dataset, self.output / "pretrained", self.say, self.callbacks
-            )
-            return started.tensors()
-        if self.recipe.start:
-            started = self.find(self.recipe.start)
-            return started and started.tensors()
-        return None
+            place = self.output / "pretrained"
+            return [pretrain(self.recipe.pretrain, self.dataset, place, self.say, self.callbacks)]
+        model = self.find(self.recipe.start) if self.recipe.start else None
+        if isinstance(model, Ensemble):
+            return model.members
+        return [model] if model else []
+
+    def start(self, seed: int) -> dict[str, np.ndarray] | None:
+        """Return the weights that the classifier of a seed starts from; None: random ones."""
+        if not self.starts:
+            return None
+        return self.starts[(seed - self.recipe.seed) % len(self.starts)].tensors()
 
     def find(self, name: str) -> AudioModel | None:
         """Return a trained model: of a run beside this one, or a preset; None only in a rehearsal."""
@@ -209,7 +213,7 @@ class Run:
 
     def probed(self, fit: Fit, seed: int) -> Classifier:
         """Return a classifier whose head is a linear probe on a frozen backbone."""
-        start = self.start
+        start = self.start(seed)
         keras.utils.set_random_seed(seed)
         model = self.new()
         if start:
@@ -248,7 +252,8 @@ class Run:
             place: Folder of the checkpoints.
             about: What decides the run.
         """
-        seed, start, teach = about["seed"], before or self.start, self.taught(fit)
+        seed, teach = about["seed"], self.taught(fit)
+        start = before or self.start(seed)
         with dtype_policy(self.recipe.precision):
             keras.utils.set_random_seed(seed)
             model = self.new()

@@ -195,6 +195,13 @@ def test_members_are_trained_alone_or_together(toy, log_mel_folder, tmp_path):
     for name, value in alone.tensors().items():
         np.testing.assert_allclose(single.tensors()[name], value, rtol=1e-5, atol=1e-6)
 
+    again = toy(preset="again", members=3, start="toys", fit={"frozen": True})
+    begun = train(again, log_mel_folder, tmp_path / "again", lines.append)
+    for member, before in zip(begun.members, (0, 1, 0), strict=True):
+        for name, value in ensemble.members[before].tensors().items():
+            if name.startswith("backbone."):
+                np.testing.assert_array_equal(member.tensors()[name], value)
+
 
 def test_qualities_of_notes_are_learned_calibrated_and_evaluated(toy, notes_folder, tmp_path):
     from sklearn.metrics import roc_auc_score
