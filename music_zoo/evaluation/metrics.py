@@ -220,16 +220,36 @@ def _single_label(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, f
 
 
 def _multi_label(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     both_ways = _both_ways(targets)
-    tags = targets[:, both_ways], probabilities[:, both_ways]
-    defined = both_ways.any()
+    areas = np.full((2, 1), np.nan)
+    if both_ways.any():
+        areas = np.stack(curve_areas(probabilities[:, both_ways], targets[:, both_ways]))
+    roc_auc, average_precision = areas.mean(axis=1)
     return {
-        "roc_auc": float(roc_auc_score(*tags, average="macro")) if defined else np.nan,
-        "average_precision": float(average_precision_score(*tags, average="macro")) if defined else np.nan,
+        "roc_auc": float(roc_auc),
+        "average_precision": float(average_precision),
         "brier": float(((probabilities - targets) ** 2).mean()),
     }
+
+
+def curve_areas(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the area under the ROC curve and the average precision of each tag: `(tags,)` each.
+
+    They are `roc_auc_score` and `average_precision_score` of scikit-learn, of all tags at once: thousands of
+    calls, one for each tag and resampled set of files, would take a quarter of an hour for a hundred tags.
+    """
+    from scipy.stats import rankdata
+
+    true = targets.sum(axis=0)
+    pairs = true * (len(targets) - true)
+    roc_auc = ((rankdata(scores, axis=0) * targets).sum(axis=0) - true * (true + 1) / 2) / pairs
+    order = np.argsort(-scores, axis=0)
+    scores, targets = (np.take_along_axis(each, order, axis=0) for each in (scores, targets))
+    ends_tie = np.vstack([scores[1:] != scores[:-1], np.ones_like(scores[:1], bool)])
+    last = np.where(ends_tie, np.arange(len(scores))[:, None], len(scores))
+    last = np.minimum.accumulate(last[::-1], axis=0)[::-1]  # of the files with the same score
+    precision = np.take_along_axis(targets.cumsum(axis=0), last, axis=0) / (last + 1)
+    return roc_auc, (targets * precision).sum(axis=0) / true
 
 
 def _both_ways(targets: np.ndarray) -> np.ndarray:

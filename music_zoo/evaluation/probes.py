@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from music_zoo.calibration.checks import Task, check_probabilities, check_targets
-from music_zoo.evaluation.metrics import bootstrap_interval
+from music_zoo.evaluation.metrics import bootstrap_interval, curve_areas
 
 Kind = Literal["linear", "mlp", "knn"]
 
@@ -409,14 +409,12 @@ def _macro_f1(task: Task, probabilities: np.ndarray, targets: np.ndarray) -> flo
 
 def _area(curve: str, task: Task, probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Return the macro ROC AUC or average precision over the classes that occur both ways, NaN if none."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     both_ways = _occurs_both_ways(targets, task, probabilities.shape[1])
     if not both_ways.any():
         return float("nan")
     one_hot = _one_hot(targets, task, probabilities.shape[1])[:, both_ways]
-    area = roc_auc_score if curve == "roc" else average_precision_score
-    return float(area(one_hot, probabilities[:, both_ways], average="macro"))
+    roc_auc, average_precision = curve_areas(probabilities[:, both_ways], one_hot)
+    return float((roc_auc if curve == "roc" else average_precision).mean())
 
 
 def _metrics(task: Task) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
