@@ -87,8 +87,8 @@ def page(entries: dict[str, PresetEntry], pictures: Path) -> str:
         "# Results",
         "Written by `python examples/write_results.py` from `weights_manifest.json`; do not edit. Splits are "
         "the data sets' official ones, figures calibrated, in brackets 95 % intervals from 1,000 resampled "
-        "recordings. Calibration errors of resampled recordings are larger than those of all, so their "
-        "intervals lie high.",
+        "recordings. Calibration errors of resampled recordings, and the average precision of rare tags, are "
+        "larger than those of all, so their intervals lie high.",
         "## At a glance",
         table(
             ("preset", "architecture", "parameters", "size", "test split", "score", "speed on a CPU"),
