@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         evaluation = evaluate(classifier, dataset, split, resamples=1000)
         results.append(
             Result(
-                dataset=dataset.name,
+                dataset=Path(dataset.name).name,  # of audio it is the folder
                 split=split,
                 examples=evaluation.examples,
                 metrics={key: round(value, 4) for key, value in evaluation.metrics.items()},
