@@ -237,6 +237,10 @@ def curve_areas(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np
 
     They are `roc_auc_score` and `average_precision_score` of scikit-learn, of all tags at once: thousands of
     calls, one for each tag and resampled set of files, would take a quarter of an hour for a hundred tags.
+
+    Args:
+        scores: `(files, tags)`, higher for files of which the tag is rather true.
+        targets: `(files, tags)` of 0 and 1, or bool: each tag true of some files and false of others.
     """
     from scipy.stats import rankdata
 

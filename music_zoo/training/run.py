@@ -121,7 +121,7 @@ class Run:
 
     @cached_property
     def starts(self) -> Sequence[AudioModel]:
-        """What to start from, pretrained first if need be: a model for each member; none: random weights."""
+        """What to start from, pretrained first if need be: members take turns at these; none: random."""
         if self.recipe.pretrain:
             place = self.output / "pretrained"
             return [pretrain(self.recipe.pretrain, self.dataset, place, self.say, self.callbacks)]
