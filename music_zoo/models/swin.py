@@ -14,7 +14,7 @@ from keras import layers, ops
 from music_zoo.layers.attention import LearnedPositions, SelfAttention, drop_path
 from music_zoo.layers.fused import Conv2D, Dense
 from music_zoo.models.backbone import Backbone
-from music_zoo.models.blocks import layer_norm, mel_image
+from music_zoo.models.blocks import batch_norm, layer_norm, mel_image
 from music_zoo.models.front_ends import unit_mel
 
 # ---- layers ------------------------------------------------------------------------------------------------
@@ -187,6 +187,16 @@ def _block(x, heads: int, window: int, shift: int, mlp_ratio: int, drop_rate: fl
     return layers.Add(name=f"{name}_add2")([x, drop_path(branch, drop_rate, f"{name}_drop_path2")])
 
 
+def _patches(image, patch_size: int, embed_dim: int, stem: tuple[int, ...]):
+    """Embed the patches of an image, in one step or, with a stem, by convolutions that overlap."""
+    if not stem:
+        return Conv2D(embed_dim, patch_size, patch_size, padding="same", name="patch_conv")(image)
+    for number, width in enumerate(stem, 1):
+        x = Conv2D(width, 3, 2, padding="same", use_bias=False, name=f"stem_conv{number}")(image)
+        image = layers.ReLU(name=f"stem_relu{number}")(batch_norm(x, f"stem_norm{number}"))
+    return Conv2D(embed_dim, 1, name="patch_conv")(image)
+
+
 def swin_features(
     image,
     *,
@@ -199,6 +209,7 @@ def swin_features(
     drop_path_rate: float,
     position_columns: int | None,
     frequency_positions: bool = False,
+    stem: tuple[int, ...] = (),
 ):
     """Apply the network to an image `(batch, height, width, channels)`, whose width may be unknown.
 
@@ -206,8 +217,7 @@ def swin_features(
     `(batch, ceil(height / s), ceil(width / s), embed_dim * 2**(stages - 1))` with
     `s = patch_size * 2**(stages - 1)`.
     """
-    x = Conv2D(embed_dim, patch_size, patch_size, padding="same", name="patch_conv")(image)
-    x = layer_norm(x, "patch_norm")
+    x = layer_norm(_patches(image, patch_size, embed_dim, stem), "patch_norm")
     if position_columns is not None:
         x = LearnedPositions(position_columns, rows=x.shape[1])(x)
     elif frequency_positions:
@@ -257,6 +267,9 @@ class Swin(Backbone):
         frequency_positions: Give each row of patches a learned position, the same at all times: a thing is
             the same wherever it is in a photograph, a note in a spectrogram is not. `position_frames` does
             so, too.
+        stem: Channels of 3x3 convolutions that embed the patches, each halving both axes, in place of one
+            linear map of each patch (Xiao et al. 2021, arXiv:2106.14881); their number follows from
+            `patch_size`. Empty, as in the paper's models: none. Trains faster, and on fewer examples.
         input_mean, input_std: Of the features, to which they are standardised first: 0.4 and 0.25 for a front
             end that ends in the range 0 to 1.
         name: Name of the model.
@@ -264,8 +277,9 @@ class Swin(Backbone):
     Input `(batch, n_mels, frames)`; output as of `swin_features`.
 
     Raises:
-        ValueError: `depths` and `heads` differ in length, heads do not divide the channels of their stage, or
-            the last stage is left with a single row, of which there is nothing to attend to.
+        ValueError: `depths` and `heads` differ in length, heads do not divide the channels of their stage,
+            the convolutions of `stem` do not end in patches of `patch_size`, or the last stage is left with a
+            single row, of which there is nothing to attend to.
     """
 
     def __init__(
@@ -280,6 +294,7 @@ class Swin(Backbone):
         drop_path_rate: float = 0.1,
         position_frames: int | None = None,
         frequency_positions: bool = False,
+        stem: tuple[int, ...] = (),
         input_mean: float = 0.0,
         input_std: float = 1.0,
         name: str = "swin",
@@ -288,6 +303,11 @@ class Swin(Backbone):
             raise ValueError(
                 f"Swin: `depths` and `heads` need one number per stage, got {len(depths)} depths "
                 f"{tuple(depths)} and {len(heads)} heads {tuple(heads)}."
+            )
+        if stem and 2 ** len(stem) != patch_size:
+            raise ValueError(
+                f"Swin: the {len(stem)} convolutions of `stem` {tuple(stem)} make patches of "
+                f"{2 ** len(stem)}, got patch_size={patch_size}."
             )
         least = patch_size * 2 ** (len(depths) - 1)
         if n_mels <= least:
@@ -310,6 +330,7 @@ class Swin(Backbone):
             drop_path_rate=drop_path_rate,
             position_columns=position_frames and -(-position_frames // patch_size),
             frequency_positions=frequency_positions,
+            stem=stem,
         )
         super().__init__(inputs=features, outputs=x, name=name)
         self.n_mels = n_mels
@@ -322,6 +343,7 @@ class Swin(Backbone):
         self.drop_path_rate = drop_path_rate
         self.position_frames = position_frames
         self.frequency_positions = frequency_positions
+        self.stem = tuple(stem)
         self.input_mean = input_mean
         self.input_std = input_std
 
@@ -338,6 +360,7 @@ class Swin(Backbone):
             "drop_path_rate": self.drop_path_rate,
             "position_frames": self.position_frames,
             "frequency_positions": self.frequency_positions,
+            "stem": list(self.stem),
             "input_mean": self.input_mean,
             "input_std": self.input_std,
             "name": self.name,

@@ -50,6 +50,20 @@ SMALL = {
         mel(12),
         "mean",
     ),
+    "swin with a stem": (
+        "Swin",
+        {
+            "n_mels": 20,
+            "patch_size": 4,
+            "embed_dim": 8,
+            "depths": (2, 2),
+            "heads": (1, 2),
+            "window": 3,
+            "stem": (4, 6),
+        },
+        mel(20),
+        "mean",
+    ),
     "music tagging transformer": (
         "MusicTaggingTransformer",
         {"n_mels": 16, "conv_width": 4, "embed_dim": 8, "heads": 2, "depth": 2, "positions": 30},

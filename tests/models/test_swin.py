@@ -79,6 +79,17 @@ def test_any_number_of_frames_gives_a_map_of_the_promised_shape(frames):
     assert np.isfinite(output).all()
 
 
+@pytest.mark.parametrize(("settings", "reach"), [({}, 1), ({"patch_size": 4, "stem": (3, 5)}, 2)])
+def test_patches_of_a_stem_overlap_and_others_do_not(settings, reach):
+    backbone = Swin(**SMALL | {"n_mels": 16} | settings)
+    patches = keras.Model(backbone.input, backbone.get_layer("patch_conv").output)
+    side = backbone.patch_size
+    features = np.zeros((1, 16, 8 * side), "float32")
+    features[0, :, 4 * side] = np.random.default_rng(0).normal(size=16)  # the first frame of a patch
+    changed = ops.convert_to_numpy(patches(features)) != ops.convert_to_numpy(patches(0 * features))
+    assert np.flatnonzero(changed.any(axis=(0, 1, 3))).tolist() == [3, 4][-reach:]
+
+
 def test_weights_do_not_depend_on_the_number_of_frames():
     # The original shrinks its windows, and with them its tables, to the shorter side of the image.
     shapes = {v.path: v.shape for v in Swin(**SMALL).weights}
@@ -117,5 +128,7 @@ def test_says_which_stages_do_not_agree():
         Swin(depths=(2, 2), heads=(3,))
     with pytest.raises(ValueError, match="of more than 4 mel bands, got n_mels=4"):
         Swin(**SMALL | {"n_mels": 4})
+    with pytest.raises(ValueError, match=r"`stem` \(4, 6\) make patches of 4, got patch_size=2"):
+        Swin(**SMALL | {"stem": (4, 6)})
     with pytest.raises(ValueError, match="5 heads do not divide tokens of width 8"):
         Swin(**SMALL | {"heads": (5, 2)})
