@@ -49,7 +49,9 @@ def test_entry_describes_the_classifier(preset):
 def test_golden_outputs_on_this_backend(preset):
     name, classifier, entry = preset
     golden = read_preset(fetch(name, entry)).golden
-    check_golden(classifier, golden, tolerance=1e-5)
+    # From the same features networks agree to 1e-6; Fourier transforms do not give quite the same ones. On one
+    # machine PyTorch's moved an embedding by 1.2e-5 of its largest value.
+    check_golden(classifier, golden, tolerance=2e-5)
 
 
 def test_is_calibrated(preset):
