@@ -198,32 +198,35 @@ class AudioModel(TaskModel):
     # ---- views: other ends of the same network, sharing its weights ----------------------------------------
 
     @cached_property  # writes past Keras' attribute tracking, which would list the shared layers again
-    def _views(self) -> dict[tuple[str, str], TaskModel]:
+    def _views(self) -> dict[tuple[str, str | tuple[str, ...]], TaskModel]:
         return {}
 
-    def view(self, inputs: str = "waveform", outputs: str = "probabilities") -> TaskModel:
+    def view(self, inputs: str = "waveform", outputs: str | tuple[str, ...] = "probabilities") -> TaskModel:
         """Return the network between two of its points, as a model that shares the weights.
 
         Args:
             inputs: `"waveform"` or `"features"` (the front end's output, of any number of frames).
-            outputs: `"features"`, `"embedding"`, `"logits"` (before the calibrator) or `"probabilities"`.
+            outputs: `"features"`, `"embedding"`, `"logits"` (before the calibrator) or `"probabilities"`; a
+                tuple of them for several in one pass, side by side on the last axis.
 
         Raises:
             ValueError: No such point.
         """
         if (inputs, outputs) not in self._views:
             start, ends = self._ends.get(inputs, (None, {}))
-            if outputs not in ends:
+            names = (outputs,) if isinstance(outputs, str) else outputs
+            if not names or not set(names) <= ends.keys():
                 raise ValueError(
                     "A view goes from 'waveform' or 'features' to 'features', 'embedding', 'logits' or "
                     f"'probabilities', got {inputs!r} to {outputs!r}."
                 )
+            chosen = [ends[name] for name in names]
             self._views[inputs, outputs] = TaskModel(
                 start,
-                ends[outputs],
+                chosen[0] if len(chosen) == 1 else keras.ops.concatenate(chosen, axis=-1),
                 task=self.task,
                 xla_on_tensorflow=self.xla_on_tensorflow,
-                name=f"{self.name}_{inputs}_to_{outputs}",
+                name=f"{self.name}_{inputs}_to_{'_and_'.join(names)}",
             )
         return self._views[inputs, outputs]
 

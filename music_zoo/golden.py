@@ -113,7 +113,6 @@ def _outputs(classifier: "Classifier", waveform: np.ndarray) -> dict[str, np.nda
     window = np.resize(
         samples, (1, classifier.window_samples)
     )  # repeats, as `classify` does with short audio
-    return {
-        name: np.asarray(classifier.view("waveform", name).predict(window, verbose=0))
-        for name in ("embedding", "probabilities")
-    }
+    both = classifier.view("waveform", ("embedding", "probabilities")).predict(window, verbose=0)
+    embedding, probabilities = np.split(both, [-len(classifier.labels)], axis=1)
+    return {"embedding": embedding, "probabilities": probabilities}

@@ -1,5 +1,7 @@
 """The classifier on audio of every kind: files, arrays, and what cannot be used."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -209,10 +211,20 @@ def test_settings_that_cannot_be(settings, message):
         build(**settings)
 
 
-@pytest.mark.parametrize("ends", [("waveform", "embeddings"), ("audio", "logits")])
+@pytest.mark.parametrize(
+    "ends",
+    [("waveform", "embeddings"), ("audio", "logits"), ("features", ()), ("features", ("logits", "labels"))],
+)
 def test_a_view_of_no_such_point_is_refused(small_classifier, ends):
-    with pytest.raises(ValueError, match=f"got '{ends[0]}' to '{ends[1]}'"):
+    with pytest.raises(ValueError, match=re.escape(f"got {ends[0]!r} to {ends[1]!r}")):
         small_classifier.view(*ends)
+
+
+def test_a_view_gives_several_outputs_side_by_side(small_classifier):
+    audio, names = song(1.0)[None], ("embedding", "logits", "probabilities")
+    expected = [small_classifier.view("waveform", name).predict_on_batch(audio) for name in names]
+    both = small_classifier.view("waveform", names).predict_on_batch(audio)
+    assert_allclose(both, np.concatenate(expected, axis=1), atol=1e-6)
 
 
 def test_views_share_weights_and_join_up(small_classifier):

@@ -49,8 +49,8 @@ def test_entry_describes_the_classifier(preset):
 def test_golden_outputs_on_this_backend(preset):
     name, classifier, entry = preset
     golden = read_preset(fetch(name, entry)).golden
-    # From the same features networks agree to 1e-6; Fourier transforms do not give quite the same ones. On one
-    # machine PyTorch's moved an embedding by 1.2e-5 of its largest value.
+    # From the same features networks agree to 1e-6; Fourier transforms do not give quite the same ones. On
+    # one machine PyTorch's moved an embedding by 1.2e-5 of its largest value.
     check_golden(classifier, golden, tolerance=2e-5)
 
 
@@ -66,7 +66,9 @@ def test_is_calibrated(preset):
             assert result.metrics["nll"] <= result.uncalibrated["nll"]
 
 
-def test_tags_silence_and_the_demo_song(preset):
+def test_silence_is_reported_and_gives_finite_numbers(preset):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("once is enough: golden outputs tie the backends together")
     _, classifier, _ = preset
     with pytest.warns(UserWarning, match="silent"):
         silence = classifier.classify(np.zeros(classifier.sample_rate), classifier.sample_rate)
@@ -97,7 +99,7 @@ def test_audio_and_stored_features_agree(shared_data):
         for song in csv.DictReader(table):
             audio, _ = load_audio(folder / song["file"], classifier.sample_rate)
             waveform = audio[None, : classifier.window_samples]
-            features = keras.ops.convert_to_numpy(classifier.front_end(waveform))
+            features = classifier.view("waveform", "features").predict(waveform, verbose=0)
             expected = stored[song["file"].removesuffix(".mp3")][None] / np.float32(255)
             errors[song["file"], song["sample_rate"]] = 80 * np.abs(features - expected).mean()
             a, b = (classifier.features_model.predict(f, verbose=0).argmax() for f in (features, expected))

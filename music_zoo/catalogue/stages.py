@@ -78,20 +78,9 @@ class Tagger:
         if backend:
             os.environ["KERAS_BACKEND"] = backend
         import_keras()
-        import keras
-
         from music_zoo import zoo
-        from music_zoo.task_model import TaskModel
 
-        loaded = zoo.load(model)
-        ends = [loaded.view("waveform", name).output for name in ("probabilities", "embedding")]
-        self._network = TaskModel(  # both in one pass
-            loaded.view("waveform", "probabilities").input,
-            keras.ops.concatenate(ends, axis=-1),
-            task=loaded.task,
-            xla_on_tensorflow=loaded.xla_on_tensorflow,
-            name=f"{loaded.name}_catalogue",
-        )
+        self._network = zoo.load(model).view("waveform", ("probabilities", "embedding"))
         self._cut, self._allow_truncated, self._folder = cut, allow_truncated, folder
 
     def __call__(self, files: pyarrow.Table) -> pyarrow.Table:
