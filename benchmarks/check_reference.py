@@ -99,6 +99,7 @@ REFERENCE_TABLES = {
     ),
     "Swin": replace(
         TABLES["swin"],
+        modules={**TABLES["swin"].modules, r"backbone\.stem_(conv|norm)(\d)": r"stem.\1\2"},
         tensors={**TABLES["swin"].tensors, r"backbone\.positions\.table": (("positions.table",), same)},
     ),
 }

@@ -197,6 +197,22 @@ class RowPositions(nn.Module):
         return x + self.table
 
 
+def _pad_as_keras(x):
+    """Zeros around an image that a convolution of 3x3 and stride 2 halves, rounding up."""
+    height, width = x.shape[2:]
+    return F.pad(x, (width % 2, 1, height % 2, 1))
+
+
+def _stem(widths):
+    """Convolutions that halve an image of one channel, each normalised."""
+    parts = {}
+    for number, (before, width) in enumerate(pairwise((1, *widths)), start=1):
+        conv = nn.Conv2d(before, width, 3, stride=2, bias=False)
+        parts |= {f"pad{number}": Apply(_pad_as_keras), f"conv{number}": conv}
+        parts |= {f"norm{number}": nn.BatchNorm2d(width), f"relu{number}": nn.ReLU()}
+    return sequence(**parts)
+
+
 def swin(
     *,
     n_mels=128,
@@ -209,9 +225,11 @@ def swin(
     frequency_positions=False,
     input_mean=0.0,
     input_std=1.0,
+    stem=(),
     classes,
 ):
     stages, width, rows = [], embed_dim, -(-n_mels // patch_size)
+    embed = nn.Conv2d(stem[-1], embed_dim, 1) if stem else nn.Conv2d(1, embed_dim, patch_size, patch_size)
     positions = {"positions": RowPositions(rows, embed_dim)} if frequency_positions else {}
     for stage, (depth, count) in enumerate(zip(depths, heads, strict=True), start=1):
         side = min(window, rows)
@@ -225,8 +243,9 @@ def swin(
     return sequence(
         image=image(),
         standardize=Apply(lambda x: (x - input_mean) / input_std),
+        stem=_stem(stem),
         patch_embed=sequence(
-            proj=nn.Conv2d(1, embed_dim, patch_size, patch_size),
+            proj=embed,
             channels_last=Apply(lambda x: x.permute(0, 2, 3, 1)),
             norm=nn.LayerNorm(embed_dim),
         ),
