@@ -15,7 +15,7 @@ from music_zoo.backend import BACKENDS
 ROOT = Path(__file__).parents[1]
 TOLERANCES = {"decibels": 1e-3, "embeddings": 1e-5, "probabilities": 1e-5, "losses": 1e-4}
 
-SUITE = ["-m", "pytest", "-m", "keras", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
+SUITE = ["-m", "pytest", "-m", "keras and not slow", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
 #: Folders and files that take half an hour on JAX, which compiles every network and trainer anew: they have a
 #: slow test of their own. What backends are compared on below is trained, calibrated and put into ensembles.
 SLOW_ON_JAX = {
