@@ -89,10 +89,17 @@ def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
         "update_manifest",
         lambda name, entry: music_zoo.hub.manifest.update_manifest(name, entry, manifest),
     )
+    monkeypatch.setattr(record, "read_manifest", lambda: read_manifest(manifest) if manifest.exists() else {})
     card = EXAMPLES / "cards" / "resnet-fma.json"
-    record.main([str(run / "preset"), "--card", str(card), "--data", str(log_mel_folder)])
+    arguments = [str(run / "preset"), "--card", str(card), "--data", str(log_mel_folder)]
+    record.main(arguments)
 
     entry = read_manifest(manifest)["resnet-fma"]
+    assert entry.speed == ""
+    timed = entry.model_copy(update={"speed": "900 x real time"})
+    music_zoo.hub.manifest.update_manifest("resnet-fma", timed, manifest)
+    record.main(arguments)
+    assert read_manifest(manifest)["resnet-fma"] == timed  # the same network, as fast as it was
     assert entry.labels == ("Bright", "Dark")
     assert entry.license == json.loads(card.read_text())["license"]
     assert entry.training_command.startswith(
