@@ -7,7 +7,8 @@ from music_zoo.training.recipe import Recipe
 
 #: Of each label in a split, at the most.
 RECORDINGS = 4
-#: In a batch, and as many batches at least of an epoch.
+#: Recordings in a batch; in pretraining twice as many, as MoCo takes no fewer of a network with batch
+#: normalisation.
 BATCH = 4
 
 #: The smallest network of each architecture.
@@ -32,6 +33,8 @@ def smoke(recipe: Recipe) -> Recipe:
     options = recipe.encoder_options | _NETWORKS.get(architecture, {})
     if architecture == "SampleCNN" and "widths" in options:
         options["widths"] = [4] * len(options["widths"])  # as deep, as its window needs
+    if options.get("stem"):
+        options["stem"] = [4] * 4  # as many as make patches of 16
     short = {"epochs": 1, "batch_size": BATCH, "warmup_epochs": 0}
     update: dict[str, Any] = {
         "encoder_options": options,
@@ -45,8 +48,8 @@ def smoke(recipe: Recipe) -> Recipe:
     if recipe.pretrain:
         method = dict(recipe.pretrain.method_options)
         method |= {"projection": [8, 8]} if "projection" in method else {}
-        method |= {"queue_length": 2 * BATCH} if "queue_length" in method else {}
-        own = {"encoder_options": options, "method_options": method, "knn_every": 0}
+        method |= {"queue_length": 4 * BATCH} if "queue_length" in method else {}
+        own = {"encoder_options": options, "method_options": method, "knn_every": 0, "batch_size": 2 * BATCH}
         update["pretrain"] = recipe.pretrain.model_copy(update=short | own)
     if recipe.distill:
         update["distill"] = recipe.distill.model_copy(update=short | {"student_options": options})
