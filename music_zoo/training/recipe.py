@@ -132,8 +132,9 @@ class Recipe(_Section):
             features of the same data set, if there are any, else the configuration's.
         seconds: How much of the beginning of each recording such features hold.
         dropout: Rate before the head; None: the configuration's.
-        start: A preset whose backbone to start from: another run beside the output folder, by its name, or a
-            preset or preset folder. Of an ensemble, members start from members.
+        start: A preset whose backbone to start from: another run beside the output folder, by its name
+            (`NAME/pretrained`: as pretraining left it), or a preset or preset folder. Of an ensemble, members
+            start from members.
         pretrain: Pretraining, instead of `start`; what is said above is not repeated in it.
         distill: Training by a teacher, instead of `fit`.
         fit: Sections of supervised training, one after the other; the best by the first metric of
