@@ -133,11 +133,12 @@ def fetch_hub_reference(reference: str, cache_dir: str | Path | None = None) -> 
         repo=repo, revision=config.parent.name
     )  # the client's layout: snapshots/<commit>/<file>
     _download_whole(repo, source.revision, WEIGHTS_FILE, cache_dir)
-    try:
-        _download_whole(repo, source.revision, GOLDEN_FILE, cache_dir)
-    except PresetError:
-        if not _is_known_absent(source, GOLDEN_FILE, cache_dir):
-            raise
+    if not _is_known_absent(source, GOLDEN_FILE, cache_dir):  # a commit that lacks it will not get it
+        try:
+            _download_whole(repo, source.revision, GOLDEN_FILE, cache_dir)
+        except PresetError:
+            if not _is_known_absent(source, GOLDEN_FILE, cache_dir):
+                raise
     return HubSnapshot(config.parent, source)
 
 

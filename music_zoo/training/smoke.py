@@ -42,7 +42,9 @@ def smoke(recipe: Recipe) -> Recipe:
         "members": min(recipe.members, 2),
     }
     update["fit"] = [
-        fit if fit.frozen else fit.model_copy(update=short | ({"crop": 16} if fit.crop else {}))
+        fit.model_copy(
+            update={"labels": 1.0} | ({} if fit.frozen else short) | ({"crop": 16} if fit.crop else {})
+        )
         for fit in recipe.fit
     ]
     if recipe.pretrain:

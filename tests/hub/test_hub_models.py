@@ -55,8 +55,10 @@ def test_calibrated_models_come_back_as_they_were(hub_client, tmp_path, monkeypa
         uncalibrated = model.probabilities_of(logits, calibrated=False)
         assert np.abs(expected[name] - uncalibrated).max() > 0.02, "else this would show nothing"
     monkeypatch.delenv("HF_TOKEN")
-    for stop in (hub_client.stop, lambda: None):  # the second time, from the cache alone
+    for _ in ("from the Hub", "from the cache alone"):
         for name, reference in references.items():
             given = _outputs(music_zoo.load(reference))
             np.testing.assert_allclose(given, expected[name], rtol=0, atol=1e-6)
-        stop()
+        hub_client.stop()
+        # Who asks again, for what a commit is known to lack, waits for a server that is gone.
+        monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
