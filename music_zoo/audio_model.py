@@ -198,7 +198,7 @@ class AudioModel(TaskModel):
     # ---- views: other ends of the same network, sharing its weights ----------------------------------------
 
     @cached_property  # writes past Keras' attribute tracking, which would list the shared layers again
-    def _views(self) -> dict[tuple[str, str | tuple[str, ...]], TaskModel]:
+    def _views(self) -> dict[tuple[str, tuple[str, ...]], TaskModel]:
         return {}
 
     def view(self, inputs: str = "waveform", outputs: str | tuple[str, ...] = "probabilities") -> TaskModel:
@@ -210,25 +210,25 @@ class AudioModel(TaskModel):
                 tuple of them for several in one pass, side by side on the last axis.
 
         Raises:
-            ValueError: No such point.
+            ValueError: No such point, or several whose shapes differ in more than the last axis.
         """
-        if (inputs, outputs) not in self._views:
+        names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        if (inputs, names) not in self._views:
             start, ends = self._ends.get(inputs, (None, {}))
-            names = (outputs,) if isinstance(outputs, str) else outputs
             if not names or not set(names) <= ends.keys():
                 raise ValueError(
                     "A view goes from 'waveform' or 'features' to 'features', 'embedding', 'logits' or "
                     f"'probabilities', got {inputs!r} to {outputs!r}."
                 )
             chosen = [ends[name] for name in names]
-            self._views[inputs, outputs] = TaskModel(
+            self._views[inputs, names] = TaskModel(
                 start,
                 chosen[0] if len(chosen) == 1 else keras.ops.concatenate(chosen, axis=-1),
                 task=self.task,
                 xla_on_tensorflow=self.xla_on_tensorflow,
                 name=f"{self.name}_{inputs}_to_{'_and_'.join(names)}",
             )
-        return self._views[inputs, outputs]
+        return self._views[inputs, names]
 
     @property
     def features_model(self) -> TaskModel:

@@ -225,6 +225,9 @@ def test_a_view_gives_several_outputs_side_by_side(small_classifier):
     expected = [small_classifier.view("waveform", name).predict_on_batch(audio) for name in names]
     both = small_classifier.view("waveform", names).predict_on_batch(audio)
     assert_allclose(both, np.concatenate(expected, axis=1), atol=1e-6)
+    assert small_classifier.view("waveform", list(names)) is small_classifier.view("waveform", names)
+    with pytest.raises(ValueError, match="shape"):
+        small_classifier.view("features", ("features", "logits"))
 
 
 def test_views_share_weights_and_join_up(small_classifier):

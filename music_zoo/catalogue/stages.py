@@ -78,6 +78,7 @@ class Tagger:
         if backend:
             os.environ["KERAS_BACKEND"] = backend
         import_keras()
+
         from music_zoo import zoo
 
         self._network = zoo.load(model).view("waveform", ("probabilities", "embedding"))
