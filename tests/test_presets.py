@@ -11,7 +11,7 @@ from music_zoo.audio import load as load_audio
 from music_zoo.calibration.calibrators import new_calibrator
 from music_zoo.datasets import open_dataset
 from music_zoo.evaluation.evaluate import evaluate
-from music_zoo.golden import check_golden
+from music_zoo.golden import check_golden, make_golden
 from music_zoo.hub.preset_files import read_preset
 from music_zoo.hub.schema import BundledSource
 from music_zoo.hub.sources import fetch
@@ -52,6 +52,8 @@ def test_golden_outputs_on_this_backend(preset):
     # From the same features networks agree to 1e-6; Fourier transforms do not give quite the same ones. On
     # one machine PyTorch's moved an embedding by 1.2e-5 of its largest value.
     check_golden(classifier, golden, tolerance=2e-5)
+    got = make_golden(classifier)["probabilities"]
+    np.testing.assert_allclose(got, golden["probabilities"], rtol=0, atol=1e-5)
 
 
 def test_is_calibrated(preset):
