@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
                     key: (round(low, 4), round(high, 4))
                     for key, (low, high) in evaluation.intervals["calibrated"].items()
                 },
+                resampled=evaluation.resampled if evaluation.resampled != "recordings" else "",
                 note="With perfect probabilities, chance alone would leave an ECE of "
                 "{ece:.3f} and an MAE of {mae:.3f}.".format(**evaluation.if_calibrated),
                 command=f"music-zoo evaluate --model {name} --data {args.data.name} --split {split}",

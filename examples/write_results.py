@@ -87,8 +87,9 @@ def page(entries: dict[str, PresetEntry], pictures: Path) -> str:
         "# Results",
         "Written by `python examples/write_results.py` from `weights_manifest.json`; do not edit. Splits are "
         "the data sets' official ones, figures calibrated, in brackets 95 % intervals from 1,000 resampled "
-        "recordings. Calibration errors of resampled recordings, and the average precision of rare tags, are "
-        "larger than those of all, so their intervals lie high.",
+        "recordings, or from all recordings of resampled instruments where a table says so. Calibration "
+        "errors of resampled recordings, and the average precision of rare tags, are larger than those of "
+        "all, so their intervals lie high.",
         "## At a glance",
         table(
             ("preset", "architecture", "parameters", "size", "test split", "score", "speed on a CPU"),
@@ -140,8 +141,12 @@ def metrics(result: Result) -> str:
     if result.uncalibrated:
         rows.append(tuple(f"{result.uncalibrated[name]:.3f}" for name in known))
     names = ("calibrated", "uncalibrated")
+    over = [f"intervals over {result.resampled}"] if result.resampled else []
     return table(
-        (f"{result.dataset} {result.split}, {result.examples} recordings", *known.values()),
+        (
+            ", ".join([f"{result.dataset} {result.split}", f"{result.examples} recordings", *over]),
+            *known.values(),
+        ),
         [(head, *cells) for head, cells in zip(names, rows, strict=False)],
     )
 

@@ -206,7 +206,8 @@ def probe(
             splits["test"] = splits[split]
             try:
                 for each in kinds:
-                    result = results[name, each] = evaluation.probe(each, splits, task, seed)
+                    probed = evaluation.probe(each, splits, task, seed, groups=embedded[split].groups)
+                    result = results[name, each] = probed
                     if label_efficiency:
                         few = evaluation.label_efficiency(splits, task, kind=each, seed=seed)
                         curves[f"{name}, {each}" if len(kinds) > 1 else name] = few
@@ -218,7 +219,7 @@ def probe(
                         tagger.save_preset(preset)
             except ValueError as error:  # data that no probe can be fitted to
                 raise DatasetError(f"{dataset.name}: {error}") from error
-    _print_table(results)
+    _print_table(results, getattr(dataset, "grouped_by", "") or "files")
     notes = [f"skipped: {error}" for error in sorted(skipped)]
     if output is not None:
         from music_zoo.files import replacing
@@ -290,7 +291,7 @@ def _embed(classifier, dataset, split: str, name: str) -> dict:
     return embedded
 
 
-def _print_table(results: dict) -> None:
+def _print_table(results: dict, resampled: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -304,7 +305,7 @@ def _print_table(results: dict) -> None:
         ]
         table.add_row(Text(features), kind, *cells)
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
-    print("in brackets: 95 % intervals over resampled files")
+    print(f"in brackets: 95 % intervals over resampled {resampled}")
 
 
 def _values(config: Path | None, settings: list[str] | None, **given: Any) -> dict[str, Any]:

@@ -38,9 +38,11 @@ class AudioDataset:
         known_broken: Ids of recordings whose audio is known to be missing, empty or cut short.
         allow_missing: Leave out the audio that is missing instead of raising.
         tags: Further names that are true of a recording, by its id.
+        groups: What a recording belongs to, by its id; recordings of one group are alike.
+        grouped_by: What the groups are, in the plural: `"instruments"`.
 
     Attributes:
-        name, root, labels, task, tags: As given.
+        name, root, labels, task, tags, groups, grouped_by: As given.
         known_broken: The ids among them that the splits list. They stay in the splits, so that these are the
             published ones, unless their file is not there.
         missing: Paths of the files that are not there.
@@ -61,9 +63,12 @@ class AudioDataset:
         known_broken: Iterable[str] = (),
         allow_missing: bool = False,
         tags: Mapping[str, Sequence[str]] | None = None,
+        groups: Mapping[str, str] | None = None,
+        grouped_by: str = "",
     ):
         self.name, self.root, self.labels, self.task = name, root, tuple(labels), task
         self.tags = {id_: tuple(names) for id_, names in (tags or {}).items()}
+        self.groups, self.grouped_by = dict(groups or {}), grouped_by
         broken = set(known_broken)
         paths = {
             path: id_ for split in splits.values() for path, id_ in zip(split.paths, split.ids, strict=True)
@@ -94,6 +99,15 @@ class AudioDataset:
         if name not in self._splits:
             raise DatasetError(f"{self.root} has the splits {', '.join(self._splits)}; got {name!r}.")
         return self._splits[name]
+
+    def groups_of(self, split: str) -> np.ndarray | None:
+        """Return the group of each recording of a split, `(recordings,)` str; None where none are known.
+
+        Raises:
+            DatasetError: There is no such split.
+        """
+        ids = self.split(split).ids
+        return np.array([self.groups[id_] for id_ in ids]) if self.groups else None
 
     @property
     def tag_names(self) -> tuple[str, ...]:

@@ -61,10 +61,10 @@ class MtgJamendo(AudioDataset):
         splits = {}
         for name, rows in tracks.items():
             targets = np.zeros((len(rows), len(labels)), np.int64)
-            for row, (_, _, tags) in enumerate(rows):
+            for row, (*_, tags) in enumerate(rows):
                 targets[row, [column[tag] for tag in tags]] = 1
-            paths = _in_either_quality([Path(audio) / path for _, path, _ in rows])
-            splits[name] = AudioSplit(paths, targets, tuple(id_ for id_, _, _ in rows))
+            paths = _in_either_quality([Path(audio) / path for _, _, path, _ in rows])
+            splits[name] = AudioSplit(paths, targets, tuple(id_ for id_, *_ in rows))
         kind = "autotagging_moodtheme" if subset == "moodtheme" else "raw_30s"
         super().__init__(
             f"mtg-jamendo-{subset}-{split}",
@@ -74,6 +74,8 @@ class MtgJamendo(AudioDataset):
             splits,
             archive=f"{kind}_audio-NN.tar (or audio-low), where NN is the folder of a file,",
             allow_missing=allow_missing,
+            groups={id_: artist for rows in tracks.values() for id_, artist, *_ in rows},
+            grouped_by="artists",
         )
 
 
@@ -86,8 +88,8 @@ def _in_either_quality(paths: list[Path]) -> tuple[Path, ...]:
     )
 
 
-def _read(path: Path) -> list[tuple[str, str, list[str]]]:
-    """Return id, path and tags of each track; a line holds as many columns as the track has tags."""
+def _read(path: Path) -> list[tuple[str, str, str, list[str]]]:
+    """Return id, artist, path and tags of each track; a line holds as many columns as the track has tags."""
     try:
         header, *lines = path.read_text(encoding="utf-8").splitlines()
     except (UnicodeDecodeError, OSError, ValueError) as error:
@@ -98,4 +100,4 @@ def _read(path: Path) -> list[tuple[str, str, list[str]]]:
     for number, row in enumerate(rows, start=2):
         if len(row) < len(_COLUMNS):
             raise DatasetError(f"{path}, line {number}: expected at least one tag; the row is cut short.")
-    return [(row[0], row[3], row[5:]) for row in rows]
+    return [(row[0], row[1], row[3], row[5:]) for row in rows]

@@ -43,7 +43,7 @@ class NSynth(AudioDataset):
         labels, field = (
             (FAMILIES, "instrument_family_str") if target == "family" else (QUALITIES, "qualities_str")
         )
-        splits, tags = {}, {}
+        splits, tags, groups = {}, {}, {}
         for split, name in _FOLDERS.items():
             folder = root / name
             if not folder.is_dir():
@@ -61,6 +61,7 @@ class NSynth(AudioDataset):
                 raise DatasetError(f"{folder / 'examples.json'}: a value of {field}: {error}") from error
             paths = tuple(folder / "audio" / f"{note}.wav" for note in notes)
             splits[split] = AudioSplit(paths, targets, tuple(notes))
+            groups |= _read_examples(folder / "examples.json", "instrument_str", "")
             if target == "family":
                 tags |= _read_examples(folder / "examples.json", "qualities_str", ())
         if not splits:
@@ -77,6 +78,8 @@ class NSynth(AudioDataset):
             archive=" and ".join(archives),
             allow_missing=allow_missing,
             tags=tags,
+            groups=groups if all(groups.values()) else None,
+            grouped_by="instruments",
         )
 
 
@@ -125,10 +128,12 @@ class NSynthTest(AudioDataset):
             splits,
             archive="the folder",
             tags=_read_examples(root / "examples.json", "qualities_str", ()),
+            groups=notes,
+            grouped_by="instruments",
         )
 
 
-def _read_examples(path: Path, field: str, default: tuple | None = None) -> dict:
+def _read_examples(path: Path, field: str, default: tuple | str | None = None) -> dict:
     """Return a field of each note, sorted by note; a default in place of one that is missing."""
     try:
         examples = json.loads(path.read_text(encoding="utf-8"))

@@ -49,7 +49,16 @@ def embed_split(
         recordings = examples.features if most is None else examples.features[rows]  # a memory map, or a copy
     else:
         recordings = [examples.paths[row] for row in rows]
-    return run_recordings(classifier, dataset.name, recordings, examples.targets[rows], "embedding", progress)
+    groups = dataset.groups_of(split) if isinstance(dataset, AudioDataset) else None
+    return run_recordings(
+        classifier,
+        dataset.name,
+        recordings,
+        examples.targets[rows],
+        "embedding",
+        progress,
+        None if groups is None else groups[rows],
+    )
 
 
 def probed_classifier(

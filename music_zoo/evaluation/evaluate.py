@@ -37,6 +37,8 @@ class Evaluation:
             `music_zoo.evaluation.label_metrics`.
         intervals: `"calibrated"` and `"uncalibrated"`: the 95 % interval of each metric, if asked for, see
             `music_zoo.evaluation.bootstrap_interval`.
+        resampled: What the intervals were taken from: `"recordings"`, or all recordings of one
+            `"instruments"`, say, as `AudioDataset.grouped_by`.
         if_calibrated: The calibration errors that chance alone would leave, see
             `music_zoo.evaluation.errors_if_calibrated`.
     """
@@ -52,6 +54,7 @@ class Evaluation:
     by_label: dict[str, dict[str, float]] = field(default_factory=dict)
     intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
     if_calibrated: dict[str, float] = field(default_factory=dict)
+    resampled: str = "recordings"
 
     def to_dict(self) -> dict:
         """Return plain Python values, ready for JSON; without the curves."""
@@ -75,6 +78,8 @@ class Evaluation:
             if name in self.if_calibrated:
                 cells.append(f"{self.if_calibrated[name]:{width}.4f}")
             lines.append(f"  {name:18}" + "".join(cells))
+        if self.intervals:
+            lines.append(f"  in brackets: 95 % intervals over resampled {self.resampled}")
         return "\n".join(lines)
 
 
@@ -94,8 +99,8 @@ def evaluate(
             classified by the mean over their windows.
         split: `"test"` if None; an `AudioFolder` is a split already.
         progress: Called with the numbers of recordings done and to do.
-        resamples: Number of resampled sets of recordings from which intervals are taken, such as 1000; 0 for
-            none.
+        resamples: Number of resampled sets from which intervals are taken, such as 1000; 0 for none. Of
+            instruments or artists, where the data set names them, else of recordings.
 
     Raises:
         DatasetError: Labels or features that are not the classifier's, or no file that can be used.
@@ -111,7 +116,9 @@ def evaluate(
         metrics[column] = classification_metrics(means, targets, task)
         if resamples:
             measure = partial(task_metrics, task=task)
-            intervals[column] = bootstrap_interval(measure, means, targets, resamples, skip_undefined=True)
+            intervals[column] = bootstrap_interval(
+                measure, means, targets, resamples, skip_undefined=True, groups=found.groups
+            )
     return Evaluation(
         model=classifier.name,
         dataset=found.dataset,
@@ -126,4 +133,5 @@ def evaluate(
         by_label=label_metrics(probabilities["calibrated"], targets, classifier.labels, task),
         intervals=intervals,
         if_calibrated=errors_if_calibrated(probabilities["calibrated"], task),
+        resampled="recordings" if found.groups is None else dataset.grouped_by,
     )

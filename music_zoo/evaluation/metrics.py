@@ -142,6 +142,7 @@ def bootstrap_interval(
     n: int = ...,
     seed: int = ...,
     skip_undefined: bool = ...,
+    groups: ArrayLike | None = ...,
 ) -> Interval: ...
 @overload
 def bootstrap_interval(
@@ -151,8 +152,9 @@ def bootstrap_interval(
     n: int = ...,
     seed: int = ...,
     skip_undefined: bool = ...,
+    groups: ArrayLike | None = ...,
 ) -> dict[str, Interval]: ...
-def bootstrap_interval(metric, probabilities, targets, n=1000, seed=0, skip_undefined=False):
+def bootstrap_interval(metric, probabilities, targets, n=1000, seed=0, skip_undefined=False, groups=None):
     """Return the 95 % interval of a metric: its 2.5 and 97.5 percentiles over resampled sets of files.
 
     It says how far the choice of test files may have moved the number; not how far another training would.
@@ -169,6 +171,9 @@ def bootstrap_interval(metric, probabilities, targets, n=1000, seed=0, skip_unde
         seed: Of the draws; the same seed gives the same interval.
         skip_undefined: Leave out resampled sets on which the metric is NaN, such as an AUC on a set of one
             class, instead of raising.
+        groups: `(files,)`, what each file belongs to, such as its instrument or artist. Files of one are
+            alike, so that whole groups are drawn: ten notes of one instrument say little more than one does.
+            None: each file is drawn by itself.
 
     Raises:
         ValueError: No files, lengths that differ, `n` below 1, or a metric that is not finite on some
@@ -181,8 +186,14 @@ def bootstrap_interval(metric, probabilities, targets, n=1000, seed=0, skip_unde
             f"bootstrap_interval needs as many targets as probabilities, and draws: got {files} "
             f"probabilities, {len(targets)} targets, n={n}."
         )
-    draws = np.random.default_rng(seed).integers(files, size=(n, files))
-    values = [metric(probabilities[draw], targets[draw]) for draw in draws]
+    of_file = np.arange(files) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if len(of_file) != files:
+        raise ValueError(f"bootstrap_interval needs a group for each of {files} files, got {len(of_file)}.")
+    members = np.split(np.argsort(of_file, kind="stable"), np.cumsum(np.bincount(of_file))[:-1])
+    rng, values = np.random.default_rng(seed), []
+    for draw in rng.integers(len(members), size=(n, len(members))):
+        rows = np.concatenate([members[group] for group in draw])
+        values.append(metric(probabilities[rows], targets[rows]))
     if not isinstance(values[0], Mapping):
         return _percentiles("The metric", values, skip_undefined)
     return {name: _percentiles(name, [each[name] for each in values], skip_undefined) for name in values[0]}

@@ -165,6 +165,7 @@ def probe(
     task: Task = "single_label",
     seed: int = 0,
     n_bootstrap: int = 200,
+    groups: ArrayLike | None = None,
 ) -> ProbeResult:
     """Fit a probe on the split `"train"`, choose on `"validation"`, score on `"test"`.
 
@@ -175,6 +176,7 @@ def probe(
         seed: Of the probe and of the resampled sets.
         n_bootstrap: Number of resampled sets of test files. A class that such a set lacks is left out of its
             ROC AUC and average precision.
+        groups: What each test file belongs to, see `bootstrap_interval`; None: unknown.
 
     Raises:
         ValueError: A split that is missing or of another name, or input that `fit_probe` or `probe_metrics`
@@ -187,7 +189,7 @@ def probe(
     metrics = probe_metrics(probabilities, targets, task)
     intervals = {
         name: bootstrap_interval(
-            _METRICS[task][name], probabilities, targets, n_bootstrap, seed, skip_undefined=True
+            _METRICS[task][name], probabilities, targets, n_bootstrap, seed, True, groups
         )
         for name in metrics
     }

@@ -24,12 +24,14 @@ class SplitOutputs:
         windows: Of each recording, `(windows, ...)`.
         targets: Class indices, `(recordings,)`, or 0 and 1, `(recordings, classes)`.
         skipped: Why, of each file that could not be used.
+        groups: What each recording belongs to, as `AudioDataset.groups_of`, `(recordings,)`; None: unknown.
     """
 
     dataset: str
     windows: tuple[np.ndarray, ...]
     targets: np.ndarray
     skipped: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
 
     @property
     def means(self) -> np.ndarray:
@@ -62,7 +64,8 @@ def split_outputs(
         name, recordings = dataset.name, dataset.split(split).features
     else:
         name, recordings = str(dataset.root), paths_of(dataset, split)
-    return run_recordings(model, name, recordings, targets, outputs, progress)
+    groups = dataset.groups_of(split) if isinstance(dataset, AudioDataset) else None
+    return run_recordings(model, name, recordings, targets, outputs, progress, groups)
 
 
 def run_recordings(
@@ -72,6 +75,7 @@ def run_recordings(
     targets: np.ndarray,
     outputs: str,
     progress: Callable[[int, int], None] | None = None,
+    groups: np.ndarray | None = None,
 ) -> SplitOutputs:
     """Run recordings up to some point of the network, beside targets of any kind.
 
@@ -82,6 +86,7 @@ def run_recordings(
         targets: `(recordings, ...)`.
         outputs: As in `AudioModel.view`.
         progress: Called with the numbers of recordings done and to do.
+        groups: What each recording belongs to, `(recordings,)`; None: unknown.
 
     Raises:
         DatasetError: No file that can be used.
@@ -94,7 +99,7 @@ def run_recordings(
             windows.extend(network.predict(images, batch_size=64, verbose=0)[:, np.newaxis])
             if progress:
                 progress(len(windows), len(recordings))
-        return SplitOutputs(dataset, tuple(windows), targets)
+        return SplitOutputs(dataset, tuple(windows), targets, groups=groups)
     for row, result in enumerate(model.infer(recordings, outputs)):
         if isinstance(result, MusicZooError):
             skipped.append(str(result))
@@ -107,7 +112,9 @@ def run_recordings(
         raise DatasetError(
             f"{dataset}: none of the {len(recordings)} files could be used. First: {skipped[0]}"
         )
-    return SplitOutputs(dataset, tuple(windows), targets[usable], tuple(skipped))
+    return SplitOutputs(
+        dataset, tuple(windows), targets[usable], tuple(skipped), None if groups is None else groups[usable]
+    )
 
 
 def paths_of(dataset: AudioDataset | AudioFolder, split: str) -> Sequence[Path]:

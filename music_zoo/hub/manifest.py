@@ -49,7 +49,8 @@ class Result(Part):
     Either we measured it, on a known number of examples, and `command` reproduces it; or its authors
     published it, and `source` says where.
     `uncalibrated` holds the same metrics computed before calibration, where they differ; `intervals` the 95 %
-    intervals of the calibrated ones, from resampled examples.
+    intervals of the calibrated ones, from resampled examples or, if `resampled` says so, from all examples
+    of resampled instruments, say.
     """
 
     dataset: Text
@@ -60,6 +61,7 @@ class Result(Part):
     source: str = ""
     uncalibrated: Metrics = Field(default_factory=dict)
     intervals: Mapping[Text, tuple[float, float]] = Field(default_factory=dict)
+    resampled: str = ""
     note: str = ""
 
     @model_validator(mode="after")
@@ -91,6 +93,7 @@ class Result(Part):
         rows = [f"{self.dataset} {self.split}{examples}"]
         if self.metrics and self.command:
             between = "  95 % interval" if self.intervals else ""
+            between += f" over {self.resampled}" if self.intervals and self.resampled else ""
             rows.append(f"  {'':{width}}  calibrated  uncalibrated{between}")
         for name, value in self.metrics.items():
             before = f"{self.uncalibrated.get(name, value):14.4f}" if self.command else ""

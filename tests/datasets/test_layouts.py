@@ -206,6 +206,7 @@ def test_jamendo(jamendo):
     assert names(jamendo, train) == ["00/1009600.mp3", "34/34.mp3"]
     assert train.targets.tolist() == [[0, 1, 1], [0, 1, 0]]
     assert dataset.task == "multi_label" and train.targets.dtype == np.int64
+    assert (dataset.groups_of("train").tolist(), dataset.grouped_by) == (["artist_1", "artist_1"], "artists")
 
 
 def test_jamendo_in_low_quality_elsewhere(jamendo, tmp_path):

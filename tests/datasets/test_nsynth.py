@@ -29,6 +29,7 @@ def test_notes_go_where_their_instrument_goes(root):
     assert targets.tolist() == [0, 1]
     assert paths[0] == root / "audio" / "bass_1-30-100.opus"
     assert dataset.split("validation").ids == ()
+    assert (dataset.groups_of("train").tolist(), dataset.grouped_by) == (["bass_1", "reed_1"], "instruments")
 
 
 @pytest.mark.parametrize(

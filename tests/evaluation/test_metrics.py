@@ -208,6 +208,23 @@ def test_the_interval_depends_on_the_seed_alone():
     assert bootstrap_interval(accuracy, p, y, n=50) != bootstrap_interval(accuracy, p, y, n=50, seed=1)
 
 
+def test_files_of_a_group_count_as_one():
+    p, y = unrelated_case(5)
+    once = bootstrap_interval(accuracy, p, y, n=50)
+    thrice = bootstrap_interval(
+        accuracy, np.tile(p, (3, 1)), np.tile(y, 3), n=50, groups=np.tile(np.arange(len(p)), 3)
+    )
+    assert thrice == pytest.approx(once)
+    groups = np.arange(len(p)) // 10  # of ten files each, with their mean: as many such means are drawn
+    right = (p.argmax(axis=1) == y).reshape(-1, 10).mean(axis=1)
+    drawn = right[np.random.default_rng(0).integers(len(right), size=(50, len(right)))].mean(axis=1)
+    named = np.array([f"artist {group:03}" for group in groups])
+    found = bootstrap_interval(accuracy, p, y, n=50, groups=named)
+    assert found == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))))
+    with pytest.raises(ValueError, match="a group for each of"):
+        bootstrap_interval(accuracy, p, y, n=50, groups=groups[1:])
+
+
 def test_intervals_of_several_metrics_are_those_of_each():
     p, y = unrelated_case(8)
     by_name = bootstrap_interval(classification_metrics, p, y, n=30)
