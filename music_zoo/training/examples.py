@@ -158,7 +158,7 @@ def training_targets(
         dataset: Of the recordings.
         folder: Where it lies.
         rows: Which recordings of the training split.
-        labels: Of these, class indices or 0 and 1.
+        labels: Of the first of these, class indices or 0 and 1; the others are unlabelled.
         num_classes: Number of classes.
         tag_names: The tags to predict besides.
 
@@ -166,13 +166,17 @@ def training_targets(
         DatasetError: VGGish embeddings are missing.
     """
     single = labels.ndim == 1
-    targets = {"labels": (np.eye(num_classes)[labels] if single else labels).astype(np.float32)}
+    targets = {}
+    if fit.labels:
+        targets["labels"] = (np.eye(num_classes)[labels] if single else labels).astype(np.float32)
     if "vggish" in fit.teachers:
         embedding = vggish(folder, np.asarray(dataset.split("train").ids)[rows])
         embedding = (embedding - embedding.mean(axis=0)) / (embedding.std(axis=0) + 1e-6)
-        task = "single_label" if single else "multi_label"
-        targets["labels"] = (targets["labels"] + teacher(embedding, labels, task)) / 2
         targets["vggish"] = embedding
+        if fit.labels:
+            said = teacher(embedding, labels, "single_label" if single else "multi_label")
+            said[: len(labels)] = (said[: len(labels)] + targets["labels"]) / 2
+            targets["labels"] = said
     if fit.tags:
         targets["tags"] = dataset.tag_targets("train", tag_names)[rows].astype(np.float32)
     return targets
@@ -200,12 +204,18 @@ def teacher(embedding: np.ndarray, labels: np.ndarray, task: Task) -> np.ndarray
 
     One label each: support vector machines, whose margins become probabilities by a regression. Several: a
     logistic regression for each.
+
+    Args:
+        embedding: `(recordings, width)`.
+        labels: Of the first of these, from which the classifiers learn.
+        task: Whether they are class indices or 0 and 1.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import KFold, cross_val_predict
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.svm import SVC
 
+    labelled, others = embedding[: len(labels)], embedding[len(labels) :]
     if task == "multi_label":
         folds = KFold(min(FOLDS, len(labels)), shuffle=True, random_state=0)
         estimator = OneVsRestClassifier(LogisticRegression(C=0.01, max_iter=200))
@@ -213,9 +223,16 @@ def teacher(embedding: np.ndarray, labels: np.ndarray, task: Task) -> np.ndarray
             warnings.filterwarnings(
                 "ignore", "Label (not )?\\d+ is present in all"
             )  # all of a rare tag's in one part
-            found = cross_val_predict(estimator, embedding, labels, cv=folds, method="predict_proba")
+            found = cross_val_predict(estimator, labelled, labels, cv=folds, method="predict_proba")
+            if len(others):
+                found = np.concatenate([found, estimator.fit(labelled, labels).predict_proba(others)])
         return found.astype(np.float32)
     folds = min(FOLDS, np.bincount(labels).min())
-    margins = cross_val_predict(SVC(C=2), embedding, labels, cv=folds, method="decision_function")
+    machine = SVC(C=2)
+    margins = cross_val_predict(machine, labelled, labels, cv=folds, method="decision_function")
     margins = margins.reshape(len(labels), -1)
-    return LogisticRegression(max_iter=2000).fit(margins, labels).predict_proba(margins).astype(np.float32)
+    regression = LogisticRegression(max_iter=2000).fit(margins, labels)
+    if len(others):
+        margins_of_others = machine.fit(labelled, labels).decision_function(others)
+        margins = np.concatenate([margins, margins_of_others.reshape(len(others), -1)])
+    return regression.predict_proba(margins).astype(np.float32)

@@ -25,7 +25,11 @@ class Fit(_Section):
     Attributes:
         frozen: Fit the head alone, as a linear probe on frozen embeddings of whole recordings; of the other
             settings only `labels` has then a meaning.
-        labels: Share of the training recordings to learn from, drawn with their classes' proportions.
+        labels: Share of the training recordings to learn from, drawn with their classes' proportions. 0: all
+            of them, but none of their labels: the network learns only to predict the embeddings of the
+            teacher `"vggish"`, and later sections start from it.
+        unlabelled: Learn from all other training recordings, too: of them, from what the teachers say alone,
+            of which `"vggish"` must be one.
         epochs, batch_size: Of the training.
         learning_rate: The largest; it rises over `warmup_epochs` and falls to 0 on a cosine.
         weight_decay, clip_norm: Of AdamW.
@@ -53,7 +57,8 @@ class Fit(_Section):
     """
 
     frozen: bool = False
-    labels: float = Field(1.0, gt=0, le=1)
+    labels: float = Field(1.0, ge=0, le=1)
+    unlabelled: bool = False
     epochs: int = Field(80, gt=0)
     batch_size: int = Field(64, gt=0)
     learning_rate: float = Field(2e-3, gt=0)
@@ -82,6 +87,12 @@ class Fit(_Section):
             raise ValueError(f"a frozen network is fitted without {', '.join(unused)}")
         if self.crop and self.segment:
             raise ValueError("give crop or segment, not both")
+        if not self.labels and (self.frozen or self.tags or self.teachers != ["vggish"]):
+            raise ValueError(
+                "without labels a whole network learns from `teacher: vggish` alone, and no tags"
+            )
+        if self.unlabelled and (not self.labels or self.tags or "vggish" not in self.teachers):
+            raise ValueError("unlabelled recordings need `teacher: vggish` and some labels, and have no tags")
         return self
 
 
@@ -137,7 +148,7 @@ class Recipe(_Section):
             start from members.
         pretrain: Pretraining, instead of `start`; what is said above is not repeated in it.
         distill: Training by a teacher, instead of `fit`.
-        fit: Sections of supervised training, one after the other; the best by the first metric of
+        fit: Sections of training, one after the other; of those with labels the best by the first metric of
             `evaluation` is kept. One behind a frozen one starts with its head (arXiv:2202.10054).
         members: Number of classifiers, each with a seed of its own; more than one make an ensemble.
         calibrate_on: Where an ensemble is calibrated.
@@ -204,6 +215,8 @@ class Recipe(_Section):
     def _check(self) -> "Recipe":
         if bool(self.fit) == (self.distill is not None):
             raise ValueError("give sections of `fit`, or `distill`: one of the two")
+        if self.fit and not self.fit[-1].labels:
+            raise ValueError("the last section of `fit` needs labels, for the head")
         if sum(each is not None for each in (self.start, self.pretrain, self.distill)) > 1:
             raise ValueError("give one of `start`, `pretrain` and `distill`")
         return self

@@ -25,7 +25,7 @@ from music_zoo.evaluation.split_outputs import (
 )
 from music_zoo.files import replacing
 from music_zoo.hub.preset_files import read_preset, write_preset
-from music_zoo.pretraining.callbacks import Lines
+from music_zoo.pretraining.callbacks import Lines, Score
 from music_zoo.pretraining.checkpoints import Checkpoint
 from music_zoo.pretraining.distillation import DistillSettings, distill
 from music_zoo.pretraining.run import compile_for, dtype_policy, new_classifier, pretrain
@@ -36,6 +36,9 @@ from music_zoo.zoo import load
 
 #: Of the losses of the outputs, where recordings have one label each; those of tags are means over many.
 WEIGHTS = {"labels": 2.0, "vggish": 1.0, "tags": 10.0}
+
+#: Weights to start from, or none, and which parts of the model take them.
+Start = tuple[dict[str, np.ndarray] | None, list[str]]
 
 #: Written into the folder of a part of a run when that is finished: what it depends on, what it scores.
 RESULT = "result.json"
@@ -103,15 +106,14 @@ class Run:
 
     # ---- networks ------------------------------------------------------------------------------------------
 
-    def new(self) -> Classifier:
-        """Return an untrained classifier."""
+    def new(self, labelled: bool = True) -> Classifier:
+        """Return an untrained classifier, with the recipe's labels or as an encoder."""
         classifier = new_classifier(
             self.recipe.encoder,
             self.dataset,
             self.recipe.preset,
             self.recipe.encoder_options,
-            labels=self.labels,
-            task=self.task,
+            **({"labels": self.labels, "task": self.task} if labelled else {}),
             sample_rate=self.recipe.sample_rate,
             window=self.recipe.window,
         )
@@ -158,32 +160,33 @@ class Run:
 
     def classifier(self, output: Path, seed: int) -> Classifier:
         """Return a classifier, trained into a folder as far as it is not there yet."""
-        fitted: list[tuple[Classifier, dict[str, float]]] = []
+        fitted: list[tuple[Path, Classifier, dict[str, float]]] = []
         if self.recipe.distill:
-            fitted.append(self.distilled(output / "distilled", seed))
+            fitted.append((output / "distilled", *self.distilled(output / "distilled", seed)))
+        backbone = self.start(seed)
+        start = backbone, ["backbone"]
         for number, fit in enumerate(self.recipe.fit):
-            place, before = output / f"fit-{number}", None
-            if number and self.recipe.fit[number - 1].frozen:
-                before = fitted[-1][0].tensors()
-            about = self.described(seed, number)
+            place, about = output / f"fit-{number}", self.described(seed, number)
             if (scores := self.finished(place, about)) is not None:
                 model = load(place / "preset")
             else:
-                model = self.probed(fit, seed) if fit.frozen else self.tuned(fit, before, place, about)
-                scores = self.finish(model, place, about)
-            what = "a linear head on a frozen network" if fit.frozen else "the whole network"
-            self.say(f"{place.name}, {what}: validation {_scores(scores)}")
-            fitted.append((model, scores))
+                train = self.probed if fit.frozen else self.tuned
+                model = train(fit, start, place, about)
+                scores = self.finish(model, place, about, fit.labels > 0)
+            if not fit.labels:
+                backbone = model.tensors()
+            else:
+                what = "a linear head on a frozen network" if fit.frozen else "the whole network"
+                self.say(f"{place.name}, {what}: validation {_scores(scores)}")
+                fitted.append((place, model, scores))
+            start = (model.tensors(), ["backbone", "head"]) if fit.frozen else (backbone, ["backbone"])
         first = self.metrics[0]
         lower_is_better = first in ("nll", "brier") or first.endswith(("ece", "mae"))
-        number, (model, scores) = (min if lower_is_better else max)(
-            enumerate(fitted), key=lambda each: each[1][1][first]
-        )
+        place, model, scores = (min if lower_is_better else max)(fitted, key=lambda each: each[2][first])
         if len(fitted) > 1:
             self.say(
-                f"fit-{number} is kept: it has the best {first.replace('_', ' ')} on the validation split"
+                f"{place.name} is kept: it has the best {first.replace('_', ' ')} on the validation split"
             )
-        place = output / (f"fit-{number}" if self.recipe.fit else "distilled")
         files = read_preset(place / "preset")
         write_preset(output / "preset", files.config, files.tensors, files.golden)
         self.say(f"wrote {output / 'preset'}: validation {_scores(scores)}")
@@ -194,30 +197,37 @@ class Run:
 
         Args:
             seed: Of the classifier.
-            number: Of the section of `fit`: it does not depend on later ones.
+            number: Of the section of `fit`: it does not depend on later ones, and of earlier ones only on
+                those that it goes on from.
         """
         later = {"members", "calibrate_on", "calibrator", "evaluation", "cost"}
         about = self.recipe.model_dump(mode="json", exclude=later) | {"seed": seed, "most": self.most}
         if number is not None:
-            behind_probe = number > 0 and self.recipe.fit[number - 1].frozen
-            about["fit"] = about["fit"][number - behind_probe : number + 1]
+            fits = about["fit"][: number + 1]
+            about["fit"] = [
+                fit
+                for place, fit in enumerate(fits)
+                if place == number or not fit["labels"] or (place == number - 1 and fit["frozen"])
+            ]
         return about
 
     def rows(self, fit: Fit, model: Classifier, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return which training recordings to use, and the targets of these."""
+        """Return which training recordings to use, and the labels of the first of them: if used, of all."""
+        every = np.arange(len(self.dataset.split("train").ids))
+        if not fit.labels:
+            return every, np.empty(0, int)
         targets = targets_of(model, self.dataset, "train")
-        rows = np.arange(len(targets))
-        if fit.labels < 1:
-            rows = stratified_fraction(targets, fit.labels, seed)
-        return rows, targets[rows]
+        rows = every if fit.labels == 1 else stratified_fraction(targets, fit.labels, seed)
+        others = np.setdiff1d(every, rows) if fit.unlabelled else every[:0]
+        return np.concatenate([rows, others]), targets[rows]
 
-    def probed(self, fit: Fit, seed: int) -> Classifier:
-        """Return a classifier whose head is a linear probe on a frozen backbone."""
-        start = self.start(seed)
+    def probed(self, fit: Fit, start: Start, place: Path, about: dict) -> Classifier:
+        """Return a classifier whose head is a linear probe on a frozen backbone; arguments as for `tuned`."""
+        seed = about["seed"]
         keras.utils.set_random_seed(seed)
         model = self.new()
-        if start:
-            model.set_tensors(start, parts=["backbone"])
+        if start[0]:
+            model.set_tensors(start[0], parts=["backbone"])
         rows, targets = self.rows(fit, model, seed)
         held_out = targets_of(model, self.dataset, "validation")
         train = self.outputs(model, "train", rows, targets)
@@ -243,22 +253,21 @@ class Run:
             recordings = [part.paths[row] for row in rows]
         return run_recordings(model, self.dataset.name, recordings, targets, "embedding")
 
-    def tuned(self, fit: Fit, before: dict | None, place: Path, about: dict) -> Classifier:
+    def tuned(self, fit: Fit, start: Start, place: Path, about: dict) -> Classifier:
         """Return a classifier that is trained as a whole, in float32.
 
         Args:
             fit: How.
-            before: Weights of a probe, whose head to start with, too.
+            start: What to start from.
             place: Folder of the checkpoints.
             about: What decides the run.
         """
         seed, teach = about["seed"], self.taught(fit)
-        start = before or self.start(seed)
         with dtype_policy(self.recipe.precision):
             keras.utils.set_random_seed(seed)
-            model = self.new()
-            if start:
-                model.set_tensors(start, parts=["backbone", "head"] if before else ["backbone"])
+            model = self.new(fit.labels > 0)
+            if start[0]:
+                model.set_tensors(*start)
             rows, labels = self.rows(fit, model, seed)
             targets = training_targets(
                 fit, self.dataset, self.folder, rows, labels, len(self.labels), self.tag_names
@@ -271,8 +280,9 @@ class Run:
             if epoch:
                 self.say(f"taking up {place} after epoch {epoch} of {fit.epochs}")
             place.mkdir(parents=True, exist_ok=True)
-            validation = ValidationScore(model, self.dataset, fit.epochs)
-            callbacks = [validation, checkpoint, Lines(self.say), *self.callbacks]
+            score = ValidationScore if fit.labels else Score
+            every = max(1, min(5, fit.epochs // 10))
+            callbacks = [score(model, self.dataset, every), checkpoint, Lines(self.say), *self.callbacks]
             if keras.backend.backend() == "torch":
                 # There, dropout draws from the global generator, which no checkpoint holds. (TensorFlow would
                 # compile anew what it trains.)
@@ -336,7 +346,8 @@ class Run:
             for name, values in targets.items()
             if name != "labels"
         }
-        outputs["labels"] = model.head(dropped)
+        if "labels" in targets:
+            outputs["labels"] = model.head(dropped)
         single = keras.losses.CategoricalCrossentropy(from_logits=True)
         several = keras.losses.BinaryCrossentropy(from_logits=True)
         is_single = self.task == "single_label"
@@ -392,9 +403,12 @@ class Run:
             )
         return {name: every[name] for name in self.metrics}
 
-    def finish(self, model: AudioModel, place: Path, about: dict) -> dict[str, float]:
-        """Calibrate, measure and save a model, and note that it is finished; return its metrics."""
-        scores = self.calibrate(model)
+    def finish(self, model: AudioModel, place: Path, about: dict, labelled: bool = True) -> dict[str, float]:
+        """Calibrate, measure and save a model, and note that it is finished; return its metrics.
+
+        Without labels it is saved alone, and has no metrics.
+        """
+        scores = self.calibrate(model) if labelled else {}
         model.save_preset(place / "preset")
         result = about | {"calibrator": self.recipe.calibrator, "validation": scores}
         with replacing(place / RESULT) as temporary:
@@ -408,7 +422,8 @@ class Run:
         found = json.loads((place / RESULT).read_text(encoding="utf-8"))
         scores = found.pop("validation")
         now = json.loads(json.dumps(about | {"calibrator": self.recipe.calibrator}))
-        return scores if found == now and set(self.metrics) <= scores.keys() else None
+        is_scored = not scores or set(self.metrics) <= scores.keys()  # an encoder has no scores
+        return scores if found == now and is_scored else None
 
     def ensemble(self, members: Sequence[Classifier]) -> Ensemble:
         """Return the members as one model, calibrated where the recipe says, and save it."""
@@ -428,13 +443,12 @@ class Run:
 class ValidationScore(keras.callbacks.Callback):
     """Logs accuracy (of several labels: average precision) and likelihood on the validation split.
 
-    Ten times in a training or oftener, and at its end; NaN in the epochs between.
+    Every so many epochs, and at the end; NaN in the epochs between.
     """
 
-    def __init__(self, classifier: Classifier, dataset: Dataset, epochs: int):
+    def __init__(self, classifier: Classifier, dataset: Dataset, every: int):
         super().__init__()
-        self.classifier, self.dataset = classifier, dataset
-        self.every = max(1, min(5, epochs // 10))
+        self.classifier, self.dataset, self.every = classifier, dataset, every
         single = classifier.task == "single_label"
         self.names = ("accuracy" if single else "average_precision", "nll")
 

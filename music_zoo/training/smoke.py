@@ -43,7 +43,9 @@ def smoke(recipe: Recipe) -> Recipe:
     }
     update["fit"] = [
         fit.model_copy(
-            update={"labels": 1.0} | ({} if fit.frozen else short) | ({"crop": 16} if fit.crop else {})
+            update={"labels": 1.0 if fit.labels else 0.0}
+            | ({} if fit.frozen else short)
+            | ({"crop": 16} if fit.crop else {})
         )
         for fit in recipe.fit
     ]

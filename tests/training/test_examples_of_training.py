@@ -154,6 +154,35 @@ def test_a_teacher_says_nothing_of_recordings_that_it_learned_from(task):
     assert 0.35 < ((said > 0.5) == truth).mean() < 0.65  # noise: no better than chance
 
 
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_a_teacher_speaks_of_unlabelled_recordings(task, log_mel_folder):
+    from music_zoo.datasets import read_fma_small
+    from music_zoo.training.examples import teacher, training_targets, vggish
+    from music_zoo.training.recipe import Fit
+
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=200) if task == "single_label" else rng.integers(2, size=(200, 3))
+    of_each = truth[:, None] if task == "single_label" else truth
+    embedding = (of_each @ rng.standard_normal((of_each.shape[1], 16))).astype(np.float32) * 4
+    embedding += rng.standard_normal(embedding.shape).astype(np.float32)
+    said = teacher(embedding, truth[:60], task)
+    wanted = np.eye(2)[truth] if task == "single_label" else truth
+    assert said.shape == wanted.shape
+    assert ((said[60:] > 0.5) == wanted[60:]).mean() > 0.9
+    np.testing.assert_allclose(said[:60], teacher(embedding[:60], truth[:60], task), rtol=1e-6)
+
+    dataset, rows = read_fma_small(log_mel_folder), np.arange(40)[::-1]
+    labels = truth[:12]
+    fit = Fit(labels=0.3, unlabelled=True, teacher="vggish")
+    targets = training_targets(fit, dataset, log_mel_folder, rows, labels, wanted.shape[1], ())
+    stored = vggish(log_mel_folder, np.asarray(dataset.split("train").ids)[rows])
+    stored = (stored - stored.mean(axis=0)) / stored.std(axis=0)
+    said = teacher(stored, labels, task)
+    np.testing.assert_allclose(targets["vggish"], stored, atol=1e-4)
+    np.testing.assert_allclose(targets["labels"][12:], said[12:], atol=1e-4)
+    np.testing.assert_allclose(targets["labels"][:12], (said[:12] + wanted[:12]) / 2, atol=1e-4)
+
+
 def test_a_teacher_needs_its_embeddings(tmp_path):
     from music_zoo.training.examples import vggish
 
