@@ -37,7 +37,7 @@ from music_zoo.zoo import load
 #: Of the losses of the outputs, where recordings have one label each; those of tags are means over many.
 WEIGHTS = {"labels": 2.0, "vggish": 1.0, "tags": 10.0}
 
-#: Weights to start from, or none, and which parts of the model take them.
+#: Weights to start from, and which parts of the model take them; None: what the recipe starts from.
 Start = tuple[dict[str, np.ndarray] | None, list[str]]
 
 #: Written into the folder of a part of a run when that is finished: what it depends on, what it scores.
@@ -163,8 +163,8 @@ class Run:
         fitted: list[tuple[Path, Classifier, dict[str, float]]] = []
         if self.recipe.distill:
             fitted.append((output / "distilled", *self.distilled(output / "distilled", seed)))
-        backbone = self.start(seed)
-        start = backbone, ["backbone"]
+        backbone = None
+        start: Start = backbone, ["backbone"]
         for number, fit in enumerate(self.recipe.fit):
             place, about = output / f"fit-{number}", self.described(seed, number)
             if (scores := self.finished(place, about)) is not None:
@@ -212,7 +212,7 @@ class Run:
         return about
 
     def rows(self, fit: Fit, model: Classifier, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return which training recordings to use, and the labels of the first of them: if used, of all."""
+        """Return which training recordings to use, those with labels first, and these labels."""
         every = np.arange(len(self.dataset.split("train").ids))
         if not fit.labels:
             return every, np.empty(0, int)
@@ -226,8 +226,8 @@ class Run:
         seed = about["seed"]
         keras.utils.set_random_seed(seed)
         model = self.new()
-        if start[0]:
-            model.set_tensors(start[0], parts=["backbone"])
+        if backbone := start[0] or self.start(seed):
+            model.set_tensors(backbone, parts=["backbone"])
         rows, targets = self.rows(fit, model, seed)
         held_out = targets_of(model, self.dataset, "validation")
         train = self.outputs(model, "train", rows, targets)
@@ -263,11 +263,12 @@ class Run:
             about: What decides the run.
         """
         seed, teach = about["seed"], self.taught(fit)
+        weights, parts = start[0] or self.start(seed), start[1]
         with dtype_policy(self.recipe.precision):
             keras.utils.set_random_seed(seed)
             model = self.new(fit.labels > 0)
-            if start[0]:
-                model.set_tensors(*start)
+            if weights:
+                model.set_tensors(weights, parts)
             rows, labels = self.rows(fit, model, seed)
             targets = training_targets(
                 fit, self.dataset, self.folder, rows, labels, len(self.labels), self.tag_names
