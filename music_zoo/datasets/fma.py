@@ -47,8 +47,8 @@ class Fma(AudioDataset):
         table = root / "fma_metadata" / "tracks.csv"
         held = SUBSETS[: SUBSETS.index(subset) + 1]
         tracks = [track for track in _read_tracks(table) if track[2] in held]
-        check_splits(table, [split for _, split, _, _ in tracks], tuple(_SPLITS))
-        labels = sorted({genre for *_, genre in tracks if genre})
+        check_splits(table, [split for _, split, *_ in tracks], tuple(_SPLITS))
+        labels = sorted({genre for _, _, _, genre, _ in tracks if genre})
         splits = {}
         for is_labelled, prefix in ((True, ""), (False, "unlabelled-")):
             for split, name in _SPLITS.items():
@@ -68,16 +68,18 @@ class Fma(AudioDataset):
             archive=f"fma_{subset}.zip",
             known_broken=KNOWN_BROKEN,
             allow_missing=allow_missing,
+            groups={id_: artist for id_, *_, artist in tracks},
+            grouped_by="artists",
         )
 
 
-def _read_tracks(path: Path) -> list[tuple[str, str, str, str]]:
-    """Return id, split, subset and top genre of each track.
+def _read_tracks(path: Path) -> list[tuple[str, str, str, str, str]]:
+    """Return id, split, subset, top genre and number of the artist of each track.
 
     The table has two header lines, of which the first groups the columns, and a third with the name of the
     index alone.
     """
-    wanted = (("set", "split"), ("set", "subset"), ("track", "genre_top"))
+    wanted = (("set", "split"), ("set", "subset"), ("track", "genre_top"), ("artist", "id"))
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = csv.reader(file)
@@ -85,8 +87,8 @@ def _read_tracks(path: Path) -> list[tuple[str, str, str, str]]:
             missing = [".".join(name) for name in wanted if name not in columns]
             if missing:
                 raise DatasetError(
-                    f"{path}: expected two header lines with set.split, set.subset and track.genre_top; "
-                    f"missing: {', '.join(missing)}."
+                    f"{path}: expected two header lines with set.split, set.subset, track.genre_top and "
+                    f"artist.id; missing: {', '.join(missing)}."
                 )
             at = [columns.index(name) for name in wanted]
             rows = [(line, lines.line_num) for line in lines if line and line[0] != "track_id"]

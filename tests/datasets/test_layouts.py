@@ -34,15 +34,15 @@ def names(root, split):
 
 # ---- FMA -------------------------------------------------------------------------------------------------
 
-FMA_TABLE = """,artist,set,set,track,track
-,bio,split,subset,genre_top,title
-track_id,,,,,
+FMA_TABLE = """,artist,artist,set,set,track,track
+,bio,id,split,subset,genre_top,title
+track_id,,,,,,
 2,"two
-lines",training,medium,Hip-Hop,Food
-99134,,training,small,Rock,None
-10,,validation,small,Rock,Way
-1234567,,test,large,,Tag
-20,,test,small,Folk,Less
+lines",1,training,medium,Hip-Hop,Food
+99134,,6,training,small,Rock,None
+10,,6,validation,small,Rock,Way
+1234567,,9,test,large,,Tag
+20,,4,test,small,Folk,Less
 """
 
 
@@ -64,6 +64,7 @@ def test_fma_small(fma):
     assert names(fma, test) == ["fma_small/000/000020.mp3"]
     assert test.targets.tolist() == [0] and test.targets.dtype == np.int64
     assert dataset.known_broken == ("99134",)
+    assert (dataset.groups_of("test").tolist(), dataset.grouped_by) == (["4"], "artists")
 
 
 def test_larger_subsets_of_fma_hold_the_smaller_ones(fma):
@@ -103,8 +104,8 @@ def test_fma_tells_what_is_missing(fma):
     [
         (FMA_TABLE.replace("genre_top", "genre"), "missing: track.genre_top"),
         ("", "missing: set.split"),
-        (FMA_TABLE.replace("20,,", "20,"), "expected a track number and 6 columns, got '20' and 5"),
-        (FMA_TABLE.replace("20,,test", "20,,dev"), "got also ['dev']"),
+        (FMA_TABLE.replace("20,,", "20,"), "expected a track number and 7 columns, got '20' and 6"),
+        (FMA_TABLE.replace("4,test", "4,dev"), "got also ['dev']"),
     ],
 )
 def test_a_damaged_table_of_fma_is_told(fma, table, message):
