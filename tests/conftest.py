@@ -13,6 +13,11 @@ import music_zoo  # noqa: F401  (sets KERAS_BACKEND, which must be before a test
 DATA_ROOT = Path(os.environ.get("MUSIC_ZOO_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the other backends, which take minutes each: whoever came to them last would end alone."""
+    items.sort(key=lambda item: item.path.name != "test_backends.py")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data and songs, which the repository does not hold."""
