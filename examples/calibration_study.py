@@ -75,8 +75,8 @@ NSYNTH_LIMITS = """
 The study trained on all of NSynth, some 300,000 notes of over 1,000 instruments. Here the 4,096 notes of its
 test set alone are split by instrument, 29 of them for training, so that its numbers are out of reach. Flute,
 mallet, reed and vocal are tested on one instrument each; flute, mallet and vocal have none for validation,
-so that temperatures are fitted without them. Notes of one instrument are alike: intervals over resampled
-instruments, as `music-zoo evaluate --intervals` gives them, are seven times as wide as those over notes."""
+so that temperatures are fitted without them. Notes of one instrument are alike: intervals are over resampled
+instruments."""
 
 COVERAGE, MAX_ERROR = 0.9, 0.3  # asked for of label sets, and of decisions that are not abstained from
 #: Logits `(recordings, members, classes)` and targets, by split.
@@ -99,8 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("give --fma, --nsynth or both")
 
     results, sweeps = {}, {}
-    for name, logits in systems(args):
-        results[name], curves, sweeps[name] = measure(logits, args.split)
+    for name, logits, groups in systems(args):
+        results[name], curves, sweeps[name] = measure(logits, args.split, groups)
         place = args.output / f"reliability-{name.replace(', ', '-').lower()}"
         plot_reliability(curves, place.with_suffix(".png"))
         write_curves(curves, place.with_suffix(".csv"))
@@ -118,26 +118,28 @@ def main(arguments: list[str] | None = None) -> None:
 # ---- the networks ------------------------------------------------------------------------------------------
 
 
-def systems(args: argparse.Namespace) -> Iterator[tuple[str, Logits]]:
-    """Yield each kind of network on each data set."""
+def systems(args: argparse.Namespace) -> Iterator[tuple[str, Logits, np.ndarray | None]]:
+    """Yield each kind of network on each data set, and what each recording that is scored belongs to."""
     splits = dict.fromkeys(("train", "validation", args.split))
     if args.fma:
         data, run = args.fma
         recipe = read_recipe(RECIPES / "resnet-fma-ensemble.yaml", members=args.members)
         dataset = open_data(recipe, data, run, print)
-        yield "FMA-small, ResNet", resnets(dataset, data, run, recipe, args.split)
+        yield "FMA-small, ResNet", resnets(dataset, data, run, recipe, args.split), None
         features = {}
         for split in splits:
             _, targets, ids = dataset.split(split)
             features[split] = vggish(data, ids), targets
-        yield "FMA-small, MLP", mlps(features, args)
+        yield "FMA-small, MLP", mlps(features, args), None
     if args.nsynth:
         data, run = args.nsynth
         recipe = read_recipe(RECIPES / "resnet-nsynth-ensemble.yaml", members=args.members)
         dataset = open_data(recipe, data, run, print)
-        yield "NSynth, ResNet", resnets(dataset, data, run, recipe, args.split)
+        notes = open_splits(data).groups
+        instruments = np.array([notes[note] for note in dataset.split(args.split).ids])
+        yield "NSynth, ResNet", resnets(dataset, data, run, recipe, args.split), instruments
         features = {split: embeddings(data, args.output, split) for split in splits}
-        yield "NSynth, MLP", mlps(features, args)
+        yield "NSynth, MLP", mlps(features, args), instruments
 
 
 def resnets(dataset: LogMelDataset, data: Path, run: Path, recipe: Recipe, scored: str) -> Logits:
@@ -180,7 +182,7 @@ def embeddings(folder: Path, output: Path, split: str) -> tuple[np.ndarray, np.n
 # ---- the numbers -------------------------------------------------------------------------------------------
 
 
-def measure(logits: Logits, split: str) -> tuple[dict, dict, object]:
+def measure(logits: Logits, split: str, groups: np.ndarray | None = None) -> tuple[dict, dict, object]:
     """Return metrics, reliability curves, and the error of the ensemble over the temperature."""
     scored, targets = logits[split]
     temperature = fit_temperature(*logits["validation"])
@@ -197,7 +199,7 @@ def measure(logits: Logits, split: str) -> tuple[dict, dict, object]:
     result["perfect"] = errors_if_calibrated(ensembles["calibrated ensemble"])
     result["temperature"] = temperature
     result["interval"] = bootstrap_interval(
-        lambda p, t: float((p.argmax(axis=1) == t).mean()), ensembles["ensemble"], targets
+        lambda p, t: float((p.argmax(axis=1) == t).mean()), ensembles["ensemble"], targets, groups=groups
     )
     curves = {
         name: reliability_curve(values, targets)

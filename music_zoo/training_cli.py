@@ -219,7 +219,8 @@ def probe(
                         tagger.save_preset(preset)
             except ValueError as error:  # data that no probe can be fitted to
                 raise DatasetError(f"{dataset.name}: {error}") from error
-    _print_table(results, getattr(dataset, "grouped_by", "") or "files")
+    resampled = getattr(dataset, "grouped_by", "") or "files"
+    _print_table(results, resampled)
     notes = [f"skipped: {error}" for error in sorted(skipped)]
     if output is not None:
         from music_zoo.files import replacing
@@ -230,6 +231,7 @@ def probe(
             "split": split,
             "seed": seed,
             "examples": len(next(iter(results.values())).probabilities),
+            "resampled": resampled,
             "probes": [
                 {
                     "features": name,

@@ -68,7 +68,8 @@ class AudioDataset:
     ):
         self.name, self.root, self.labels, self.task = name, root, tuple(labels), task
         self.tags = {id_: tuple(names) for id_, names in (tags or {}).items()}
-        self.groups, self.grouped_by = dict(groups or {}), grouped_by
+        self.groups = dict(groups or {})
+        self.grouped_by = grouped_by if groups else ""
         broken = set(known_broken)
         paths = {
             path: id_ for split in splits.values() for path, id_ in zip(split.paths, split.ids, strict=True)

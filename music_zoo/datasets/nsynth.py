@@ -49,7 +49,8 @@ class NSynth(AudioDataset):
             if not folder.is_dir():
                 continue
             require_files(folder, "examples.json", "audio")
-            notes = _read_examples(folder / "examples.json", field)
+            examples = _read_examples(folder / "examples.json", field)
+            notes = {note: example[field] for note, example in examples.items()}
             try:
                 if target == "family":
                     targets = np.array([labels.index(family) for family in notes.values()], np.int64)
@@ -61,9 +62,9 @@ class NSynth(AudioDataset):
                 raise DatasetError(f"{folder / 'examples.json'}: a value of {field}: {error}") from error
             paths = tuple(folder / "audio" / f"{note}.wav" for note in notes)
             splits[split] = AudioSplit(paths, targets, tuple(notes))
-            groups |= _read_examples(folder / "examples.json", "instrument_str", "")
+            groups |= {note: example.get("instrument_str", "") for note, example in examples.items()}
             if target == "family":
-                tags |= _read_examples(folder / "examples.json", "qualities_str", ())
+                tags |= {note: example.get("qualities_str", ()) for note, example in examples.items()}
         if not splits:
             raise DatasetError(
                 f"{root}: expected at least one of the folders {', '.join(_FOLDERS.values())}."
@@ -109,7 +110,8 @@ class NSynthTest(AudioDataset):
                 f"{table}: expected each instrument once, so that it is in one split; some are repeated."
             )
         labels = tuple(sorted({family for family, _ in instruments.values()}))
-        notes = _read_examples(root / "examples.json", "instrument_str")
+        examples = _read_examples(root / "examples.json", "instrument_str")
+        notes = {note: example["instrument_str"] for note, example in examples.items()}
         if unknown := sorted(set(notes.values()) - set(instruments)):
             raise DatasetError(
                 f"{root / 'examples.json'}: instruments that instrument-split.csv does not list: "
@@ -127,19 +129,19 @@ class NSynthTest(AudioDataset):
             "single_label",
             splits,
             archive="the folder",
-            tags=_read_examples(root / "examples.json", "qualities_str", ()),
+            tags={note: example.get("qualities_str", ()) for note, example in examples.items()},
             groups=notes,
             grouped_by="instruments",
         )
 
 
-def _read_examples(path: Path, field: str, default: tuple | str | None = None) -> dict:
-    """Return a field of each note, sorted by note; a default in place of one that is missing."""
+def _read_examples(path: Path, field: str) -> dict[str, dict]:
+    """Return what is said of each note, sorted by note, if that includes a field."""
     try:
         examples = json.loads(path.read_text(encoding="utf-8"))
         every = {note: examples[note] for note in sorted(examples)}
-        if default is not None:
-            return {note: example.get(field, default) for note, example in every.items()}
-        return {note: example[field] for note, example in every.items()}
+        for example in every.values():
+            example[field]
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: expected an object with `{field}` for each note: {error!r}") from error
+    return every

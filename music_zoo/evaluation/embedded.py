@@ -11,7 +11,7 @@ from music_zoo.classifier import Classifier
 from music_zoo.datasets import AudioDataset, LogMelDataset
 from music_zoo.errors import DatasetError
 from music_zoo.evaluation.probes import Probe
-from music_zoo.evaluation.split_outputs import SplitOutputs, check_features, run_recordings
+from music_zoo.evaluation.split_outputs import SplitOutputs, check_features, groups_of, run_recordings
 
 
 def task_of(dataset: LogMelDataset | AudioDataset) -> Task:
@@ -49,7 +49,7 @@ def embed_split(
         recordings = examples.features if most is None else examples.features[rows]  # a memory map, or a copy
     else:
         recordings = [examples.paths[row] for row in rows]
-    groups = dataset.groups_of(split) if isinstance(dataset, AudioDataset) else None
+    groups = groups_of(dataset, split)
     return run_recordings(
         classifier,
         dataset.name,

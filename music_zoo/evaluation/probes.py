@@ -189,7 +189,13 @@ def probe(
     metrics = probe_metrics(probabilities, targets, task)
     intervals = {
         name: bootstrap_interval(
-            _METRICS[task][name], probabilities, targets, n_bootstrap, seed, True, groups
+            _METRICS[task][name],
+            probabilities,
+            targets,
+            n_bootstrap,
+            seed,
+            skip_undefined=True,
+            groups=groups,
         )
         for name in metrics
     }

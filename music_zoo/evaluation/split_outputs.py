@@ -64,8 +64,7 @@ def split_outputs(
         name, recordings = dataset.name, dataset.split(split).features
     else:
         name, recordings = str(dataset.root), paths_of(dataset, split)
-    groups = dataset.groups_of(split) if isinstance(dataset, AudioDataset) else None
-    return run_recordings(model, name, recordings, targets, outputs, progress, groups)
+    return run_recordings(model, name, recordings, targets, outputs, progress, groups_of(dataset, split))
 
 
 def run_recordings(
@@ -115,6 +114,11 @@ def run_recordings(
     return SplitOutputs(
         dataset, tuple(windows), targets[usable], tuple(skipped), None if groups is None else groups[usable]
     )
+
+
+def groups_of(dataset: LogMelDataset | AudioDataset | AudioFolder, split: str) -> np.ndarray | None:
+    """Return what each recording of a split belongs to, `(recordings,)`; None where it is not known."""
+    return dataset.groups_of(split) if isinstance(dataset, AudioDataset) else None
 
 
 def paths_of(dataset: AudioDataset | AudioFolder, split: str) -> Sequence[Path]:

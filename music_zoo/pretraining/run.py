@@ -21,7 +21,7 @@ from music_zoo.errors import AudioError, PretrainingError
 from music_zoo.layers.augmentation import CHAINS, TwoSegments, clmr
 from music_zoo.layers.front_end import FrontEnd
 from music_zoo.pretraining import METHODS, Pretrainer, TwoViews
-from music_zoo.pretraining.callbacks import Lines, Score, can_score
+from music_zoo.pretraining.callbacks import Lines, NeighbourScore, can_score
 from music_zoo.pretraining.checkpoints import Checkpoint
 from music_zoo.pretraining.schedules import warmup_cosine
 from music_zoo.pretraining.settings import Precision, Settings, named_config, resolved
@@ -96,7 +96,7 @@ def pretrain(
             say(f"taking up {output} after epoch {epoch} of {settings.epochs}")
         output.mkdir(parents=True, exist_ok=True)
         is_scored = settings.knn_every and can_score(dataset)
-        watch = [Score(classifier, dataset, settings.knn_every)] if is_scored else []
+        watch = [NeighbourScore(classifier, dataset, settings.knn_every)] if is_scored else []
         if epoch < settings.epochs:
             trainer.fit(
                 batches,

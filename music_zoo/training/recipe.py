@@ -91,8 +91,11 @@ class Fit(_Section):
             raise ValueError(
                 "without labels a whole network learns from `teacher: vggish` alone, and no tags"
             )
-        if self.unlabelled and (not self.labels or self.tags or "vggish" not in self.teachers):
-            raise ValueError("unlabelled recordings need `teacher: vggish` and some labels, and have no tags")
+        if self.unlabelled and (not 0 < self.labels < 1 or self.tags or "vggish" not in self.teachers):
+            raise ValueError(
+                "unlabelled recordings are there where `labels` is between 0 and 1; they need "
+                "`teacher: vggish`, and have no tags"
+            )
         return self
 
 

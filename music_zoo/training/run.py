@@ -25,11 +25,11 @@ from music_zoo.evaluation.split_outputs import (
 )
 from music_zoo.files import replacing
 from music_zoo.hub.preset_files import read_preset, write_preset
-from music_zoo.pretraining.callbacks import Lines, Score
+from music_zoo.pretraining.callbacks import ClassifierScore, Lines, NeighbourScore
 from music_zoo.pretraining.checkpoints import Checkpoint
 from music_zoo.pretraining.distillation import DistillSettings, distill
 from music_zoo.pretraining.run import compile_for, dtype_policy, new_classifier, pretrain
-from music_zoo.training.data import Dataset, Say, frequent_tags, open_data
+from music_zoo.training.data import Say, frequent_tags, open_data
 from music_zoo.training.examples import Teach, labelled_batches, training_targets
 from music_zoo.training.recipe import Fit, Recipe
 from music_zoo.zoo import load
@@ -170,8 +170,10 @@ class Run:
             if (scores := self.finished(place, about)) is not None:
                 model = load(place / "preset")
             else:
-                train = self.probed if fit.frozen else self.tuned
-                model = train(fit, start, place, about)
+                if fit.frozen:
+                    model = self.probed(fit, start, about)
+                else:
+                    model = self.tuned(fit, start, place, about)
                 scores = self.finish(model, place, about, fit.labels > 0)
             if not fit.labels:
                 backbone = model.tensors()
@@ -221,7 +223,7 @@ class Run:
         others = np.setdiff1d(every, rows) if fit.unlabelled else every[:0]
         return np.concatenate([rows, others]), targets[rows]
 
-    def probed(self, fit: Fit, start: Start, place: Path, about: dict) -> Classifier:
+    def probed(self, fit: Fit, start: Start, about: dict) -> Classifier:
         """Return a classifier whose head is a linear probe on a frozen backbone; arguments as for `tuned`."""
         seed = about["seed"]
         keras.utils.set_random_seed(seed)
@@ -281,7 +283,7 @@ class Run:
             if epoch:
                 self.say(f"taking up {place} after epoch {epoch} of {fit.epochs}")
             place.mkdir(parents=True, exist_ok=True)
-            score = ValidationScore if fit.labels else Score
+            score = ClassifierScore if fit.labels else NeighbourScore
             every = max(1, min(5, fit.epochs // 10))
             callbacks = [score(model, self.dataset, every), checkpoint, Lines(self.say), *self.callbacks]
             if keras.backend.backend() == "torch":
@@ -439,29 +441,6 @@ class Run:
         ensembles[chosen].save_preset(self.output / "preset")
         self.say(f"wrote {self.output / 'preset'}: validation {_scores(scores[chosen])}")
         return ensembles[chosen]
-
-
-class ValidationScore(keras.callbacks.Callback):
-    """Logs accuracy (of several labels: average precision) and likelihood on the validation split.
-
-    Every so many epochs, and at the end; NaN in the epochs between.
-    """
-
-    def __init__(self, classifier: Classifier, dataset: Dataset, every: int):
-        super().__init__()
-        self.classifier, self.dataset, self.every = classifier, dataset, every
-        single = classifier.task == "single_label"
-        self.names = ("accuracy" if single else "average_precision", "nll")
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Score, and add the result to the logs."""
-        logs |= {f"val_{name}": float("nan") for name in self.names}
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            if hasattr(self.model, "jax_state_sync"):
-                self.model.jax_state_sync()
-            found = split_outputs(self.classifier, self.dataset, "validation")
-            scores = classification_metrics(found.means, found.targets, self.classifier.task)
-            logs |= {f"val_{name}": scores[name] for name in self.names}
 
 
 def _scores(scores: dict[str, float]) -> str:

@@ -43,7 +43,7 @@ def smoke(recipe: Recipe) -> Recipe:
     }
     update["fit"] = [
         fit.model_copy(
-            update={"labels": 1.0 if fit.labels else 0.0}
+            update={"labels": 0.5 if fit.unlabelled else float(fit.labels > 0)}
             | ({} if fit.frozen else short)
             | ({"crop": 16} if fit.crop else {})
         )
