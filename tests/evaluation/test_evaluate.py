@@ -152,6 +152,17 @@ def test_a_split_that_is_not_there(fma, classifier):
         evaluate(classifier, fma, "holdout")
 
 
+def test_intervals_of_notes_are_over_instruments(notes_folder):
+    classifier = build(labels=("flute", "organ"))
+    silent = {"head.kernel": np.zeros((8, 2), np.float32), "head.bias": np.float32([1, 0])}
+    classifier.set_tensors(classifier.tensors() | silent)
+    evaluation = evaluate(classifier, open_dataset(notes_folder), "test", resamples=50)
+    assert evaluation.to_text().endswith("in brackets: 95 % intervals over resampled instruments")
+    # It hears flutes, always: of the two instruments all notes are right, or none.
+    assert evaluation.examples == 12 and evaluation.metrics["accuracy"] == 0.5
+    assert evaluation.intervals["calibrated"]["accuracy"] == (0, 1)
+
+
 @pytest.fixture
 def folder(tmp_path, write_wav):
     """Two recordings of `a`, one of `b`, none usable of `c`."""

@@ -208,7 +208,6 @@ def test_qualities_of_notes_are_learned_calibrated_and_evaluated(toy, notes_fold
     from sklearn.metrics import roc_auc_score
 
     from music_zoo.datasets import open_dataset
-    from music_zoo.evaluation import bootstrap_interval
     from music_zoo.evaluation.evaluate import evaluate
     from music_zoo.training.run import train
 
@@ -237,21 +236,12 @@ def test_qualities_of_notes_are_learned_calibrated_and_evaluated(toy, notes_fold
         ("bright", "dark", "percussive"),
         "vector",
     )
-    found = evaluate(model, open_dataset(notes_folder), "validation", resamples=20)
-    assert found.to_text().endswith("in brackets: 95 % intervals over resampled instruments")
+    found = evaluate(model, open_dataset(notes_folder), "validation")
     paths, _, ids = open_dataset(notes_folder).split("validation")
     truth = [["flute" in id_, "organ" in id_, int(id_.rsplit("-")[-1]) % 2] for id_ in ids]
     probabilities = [prediction.probabilities for prediction in model.classify_many(paths)]
     assert found.metrics["roc_auc"] == pytest.approx(roc_auc_score(truth, probabilities), abs=0.02)
 
-    def brier(p, y):
-        return ((p - y) ** 2).mean()
-
-    instruments = [id_.rsplit("-", 1)[0] for id_ in ids]
-    given = found.intervals["calibrated"]["brier"]
-    expected = bootstrap_interval(brier, probabilities, truth, 20, groups=instruments)
-    assert given == pytest.approx(expected, abs=1e-4)
-    assert given != pytest.approx(bootstrap_interval(brier, probabilities, truth, 20), abs=1e-3)
     assert found.metrics["roc_auc"] > 0.6  # noise and tones are told apart by anything
 
 
