@@ -26,6 +26,13 @@ def shared_data() -> Path:
     return DATA_ROOT
 
 
+@pytest.fixture
+def only_on_torch():
+    """For what trains many networks for a moment: other backends trace or compile for longer than that."""
+    if os.environ["KERAS_BACKEND"] != "torch":
+        pytest.skip("on PyTorch alone: networks and methods have tests of their own on each backend")
+
+
 @pytest.fixture(scope="session")
 def small_classifier():
     """A classifier of three labels and windows of 1 s at 8 kHz; shared, so tests leave its weights alone."""

@@ -28,6 +28,7 @@ SLOW_ON_JAX = {
     "test_catalogue.py",
     "test_cli_audio.py",
     "test_ensemble.py",
+    "test_explain.py",
     "test_hub_end_to_end.py",
     "test_hub_models.py",
     "test_published_presets.py",
@@ -52,8 +53,8 @@ def is_slow_on_jax(path: Path) -> bool:
     return not SLOW_ON_JAX.isdisjoint((path.parent.name, path.name))
 
 
-def run(backend: str, *arguments: str) -> None:
-    """Run Python on a backend; fail with the end of what it wrote."""
+def run(backend: str, *arguments: str, **variables: str) -> None:
+    """Run Python on a backend, with further environment variables; fail with the end of what it wrote."""
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     environment = os.environ | {
@@ -61,12 +62,18 @@ def run(backend: str, *arguments: str) -> None:
         "OMP_NUM_THREADS": "1",  # PyTorch with more is slower on small models
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        **variables,
     }
     command = [sys.executable, *arguments]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-60:])
         pytest.fail(f"{backend}: {' '.join(arguments)}\n{tail}", pytrace=False)
+
+
+def run_suite(backend: str, files: list[Path]) -> None:
+    # Not marked keras itself, this file is not among them. JAX compiles for longer than it runs.
+    run(backend, *SUITE, *map(str, files), JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -77,14 +84,13 @@ def test_tests_that_need_keras_pass_on_the_other_backends(backend, part):
     files = [path for path in parts()[part] if backend != "jax" or not is_slow_on_jax(path)]
     if not files:
         pytest.skip("slow; see test_everything_passes_on_jax")
-    # Not marked keras itself, so it is not among them.
-    run(backend, *SUITE, *map(str, files))
+    run_suite(backend, files)
 
 
 @pytest.mark.slow
 def test_everything_passes_on_jax():
     files = [path for part in parts().values() for path in part if is_slow_on_jax(path)]
-    run("jax", *SUITE, *map(str, files))
+    run_suite("jax", files)
 
 
 @pytest.fixture(scope="module")

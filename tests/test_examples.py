@@ -74,6 +74,8 @@ def small_recipe(name: str, **settings):
     )
 
 
+@pytest.mark.keras
+@pytest.mark.usefixtures("only_on_torch")
 @pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # bright and dark are easy
 def test_train_and_record_a_preset(log_mel_folder, tmp_path, monkeypatch):
     from music_zoo.training.run import train
@@ -129,6 +131,8 @@ def test_show_augmentations(tmp_path, monkeypatch, capsys):
     )
 
 
+@pytest.mark.keras
+@pytest.mark.usefixtures("only_on_torch")
 @pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # bright and dark are easy
 def test_pretrain_moco(log_mel_folder, tmp_path, capsys, monkeypatch):
     run, pretrain = tmp_path / "moco", script("pretrain_moco")
@@ -140,6 +144,8 @@ def test_pretrain_moco(log_mel_folder, tmp_path, capsys, monkeypatch):
     assert music_zoo.load(run / "preset").labels == ("Bright", "Dark")
 
 
+@pytest.mark.keras
+@pytest.mark.usefixtures("only_on_torch")
 def test_compare_pretraining(log_mel_folder, tmp_path, monkeypatch):
     compare = script("compare_pretraining")
     network = {"patch_size": 16, "embed_dim": 8, "depths": [1, 1], "heads": [1, 2], "window": 2}
@@ -161,6 +167,8 @@ def test_compare_pretraining(log_mel_folder, tmp_path, monkeypatch):
     assert (tmp_path / "label-efficiency.png").stat().st_size > 0
 
 
+@pytest.mark.keras
+@pytest.mark.usefixtures("only_on_torch")
 def test_pretrain_simclr(tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     t = np.arange(12_000) / 22_050
@@ -171,7 +179,6 @@ def test_pretrain_simclr(tmp_path, capsys, monkeypatch):
             soundfile.write(tmp_path / "music" / label / f"{i}.wav", 0.1 * sound, 22_050)
     pretrain = script("pretrain_simclr")
     monkeypatch.setattr(pretrain, "SAMPLES", 3**7)
-    monkeypatch.setattr(pretrain.SampleCNN, "xla_on_tensorflow", False)  # compiles for longer than it runs
     monkeypatch.setattr(pretrain, "WIDTHS", (8,) * 7)
     arguments = [str(tmp_path / "music"), "--output", str(tmp_path / "clmr"), "--epochs", "1"]
     pretrain.main([*arguments, "--batch-size", "4", "--clip", "0.5"])
@@ -179,6 +186,8 @@ def test_pretrain_simclr(tmp_path, capsys, monkeypatch):
     assert music_zoo.load(tmp_path / "clmr", labels=["x", "y"]).labels == ("x", "y")
 
 
+@pytest.mark.keras
+@pytest.mark.usefixtures("only_on_torch")
 @pytest.mark.filterwarnings("ignore:The held-out files determine no temperature")  # what is learnt is easy
 def test_calibration_study(log_mel_folder, notes_folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)

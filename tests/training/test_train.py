@@ -43,15 +43,9 @@ def toy():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_rehearsal_of_every_recipe(path, folders, tmp_path, monkeypatch):
-    import keras
-
-    from music_zoo.models import SampleCNN
+def test_a_rehearsal_of_every_recipe(only_on_torch, path, folders, tmp_path):
     from music_zoo.training.recipe import read_recipe
 
-    if path.stem != "resnet-gtzan" and keras.config.backend() != "tensorflow":
-        pytest.skip("on one backend: networks and methods have tests of their own on each")
-    monkeypatch.setattr(SampleCNN, "xla_on_tensorflow", False)  # compiles for longer than it runs
     recipe, output = read_recipe(path), tmp_path / path.stem
     command = ["train", path, "--data", folders[recipe.data], "--output", output, "--scale", "smoke"]
     result = CliRunner().invoke(cli.app, [str(part) for part in command])
