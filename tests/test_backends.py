@@ -71,11 +71,6 @@ def run(backend: str, *arguments: str, **variables: str) -> None:
         pytest.fail(f"{backend}: {' '.join(arguments)}\n{tail}", pytrace=False)
 
 
-def run_suite(backend: str, files: list[Path]) -> None:
-    # Not marked keras itself, this file is not among them. JAX compiles for longer than it runs.
-    run(backend, *SUITE, *map(str, files), JAX_DISABLE_MOST_OPTIMIZATIONS="1")
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("part", parts())
 def test_tests_that_need_keras_pass_on_the_other_backends(backend, part):
@@ -84,13 +79,14 @@ def test_tests_that_need_keras_pass_on_the_other_backends(backend, part):
     files = [path for path in parts()[part] if backend != "jax" or not is_slow_on_jax(path)]
     if not files:
         pytest.skip("slow; see test_everything_passes_on_jax")
-    run_suite(backend, files)
+    # Not marked keras itself, this file is not among them. JAX compiles for longer than it runs.
+    run(backend, *SUITE, *map(str, files), JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
 @pytest.mark.slow
 def test_everything_passes_on_jax():
     files = [path for part in parts().values() for path in part if is_slow_on_jax(path)]
-    run_suite("jax", files)
+    run("jax", *SUITE, *map(str, files))
 
 
 @pytest.fixture(scope="module")
