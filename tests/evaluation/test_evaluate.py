@@ -154,8 +154,8 @@ def test_a_split_that_is_not_there(fma, classifier):
 
 def test_intervals_of_notes_are_over_instruments(notes_folder):
     classifier = build(labels=("flute", "organ"))
-    silent = {"head.kernel": np.zeros((8, 2), np.float32), "head.bias": np.float32([1, 0])}
-    classifier.set_tensors(classifier.tensors() | silent)
+    head = {"head.kernel": np.zeros((8, 2), np.float32), "head.bias": np.float32([1, 0])}
+    classifier.set_tensors(classifier.tensors() | head)
     evaluation = evaluate(classifier, open_dataset(notes_folder), "test", resamples=50)
     assert evaluation.to_text().endswith("in brackets: 95 % intervals over resampled instruments")
     # It hears flutes, always: of the two instruments all notes are right, or none.

@@ -235,7 +235,6 @@ def test_qualities_of_notes_are_learned_calibrated_and_evaluated(toy, notes_fold
     truth = [["flute" in id_, "organ" in id_, int(id_.rsplit("-")[-1]) % 2] for id_ in ids]
     probabilities = [prediction.probabilities for prediction in model.classify_many(paths)]
     assert found.metrics["roc_auc"] == pytest.approx(roc_auc_score(truth, probabilities), abs=0.02)
-
     assert found.metrics["roc_auc"] > 0.6  # noise and tones are told apart by anything
 
 
